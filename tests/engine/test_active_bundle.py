@@ -48,6 +48,21 @@ def test_two_threads_that_fail_together_roll_back_once(active, tmp_path):
     assert not active.is_unconfirmed
 
 
+def test_a_confirmed_release_is_not_rolled_back_where_its_catalog_changed_meanwhile(active):
+    """A request whose scorer was replaced meanwhile is tried again with the new one of the same
+    bundle; one that fails with that, too, gets its error."""
+    active.confirm(active.scorer.bundle)
+    active.wait_for_confirmation()
+    failed = active.scorer
+    active.change_attributes({"item-1": {"price": 3}}, 0)
+    error = RuntimeError("a failed request")
+    assert active.scorer_after(failed, error) is active.scorer
+    assert active.release == 2
+    with pytest.raises(RuntimeError, match="a failed request"):
+        active.scorer_after(active.scorer, error)
+    active.close(5.0)
+
+
 def test_a_failure_is_logged_as_a_roll_back_only_if_it_caused_one(active, tmp_path, caplog):
     """A release that failed after it was replaced is not reported as rolled back."""
     failed = active.scorer.bundle

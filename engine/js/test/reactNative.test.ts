@@ -39,7 +39,7 @@ function fakeFetch(received: string[]): typeof fetch {
   }) as unknown as typeof fetch;
 }
 
-test("Without anything of a browser the slates are those of WebAssembly, bit for bit.", async () => {
+test("Without anything of a browser slates are those of WebAssembly, bit for bit.", async () => {
   const options = () => ({ clock: new FakeClock(), entropy: fakeEntropy(3) });
   const slateOf = async (engine: Engine) => {
     await engine.observe("ada", "five-children-and-it", "like");

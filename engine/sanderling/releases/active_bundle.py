@@ -228,9 +228,10 @@ class ActiveBundle:
 
         Raises the error where neither is so: it is the caller's.
         """
-        if failed is self._scorer and not self._is_unconfirmed:
+        if self._is_unconfirmed:
+            self.abandon_release(failed.bundle, error)
+        elif failed is self._scorer:
             raise error
-        self.abandon_release(failed.bundle, error)
         return self._scorer
 
     def abandon_release(self, failed: Bundle, error: Exception) -> None:

@@ -31,7 +31,11 @@ async function read(url: URL): Promise<BufferSource> {
   }
   const response = await fetch(url);
   if (!response.ok) {
-    throw new Error(`${url}: expected the kernels, found status ${response.status}`);
+    throw new Error(
+      `${url}: expected the kernels, found status ${response.status}; a bundler left them behind:` +
+        " copy the package's wasm/sanderling.wasm, and open the engine with" +
+        " kernels: await loadKernels(new URL(its address))",
+    );
   }
   return response.arrayBuffer();
 }

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 
+import { checkFolder } from "../arguments.js";
 import { StorageError } from "../errors.js";
 import { FolderLock } from "./folderLock.js";
 import { applyChanges } from "./memoryStorage.js";
@@ -65,9 +66,11 @@ export class FileStorage implements OutboxStorage {
   /**
    * Opens the outbox of a folder, which is made where it is missing.
    *
-   * Throws `StorageError` where another engine has it open, or it cannot be used.
+   * Throws `StorageError` where another engine has it open, or it cannot be used, `TypeError` for
+   * what is no path.
    */
   static async open(folder: string): Promise<FileStorage> {
+    checkFolder(folder);
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     } catch (error) {

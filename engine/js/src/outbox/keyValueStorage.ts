@@ -62,7 +62,7 @@ export class KeyValueStorage implements OutboxStorage {
     await this.#write(changes);
     await this.#memory.commit(changes);
     if (this.#keys.length >= MAX_COMMITS) {
-      await this.#compact().catch(() => undefined); // the commit is stored; the next one tries again
+      await this.#compact().catch(() => undefined); // the next commit tries again
     }
   }
 

@@ -25,8 +25,8 @@ export const SYSTEM_CLOCK: Clock = {
 export function systemEntropy(bytes: number): Uint8Array {
   if (globalThis.crypto?.getRandomValues === undefined) {
     throw new Error(
-      "entropy: expected `crypto.getRandomValues` of the platform, found none, as in React Native:" +
-        ' import "react-native-get-random-values" first, or pass `entropy`',
+      "entropy: expected `crypto.getRandomValues` of the platform, found none, as in React" +
+        ' Native: import "react-native-get-random-values" first, or pass `entropy`',
     );
   }
   return crypto.getRandomValues(new Uint8Array(bytes));
