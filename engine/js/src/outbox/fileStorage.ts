@@ -57,6 +57,7 @@ export class FileStorage implements OutboxStorage {
   #header: OutboxHeader | null = null;
   #file: FileHandle | null = null;
   #size = 0; // bytes of the whole lines
+  #isTaken = false;
 
   private constructor(folder: string, lock: FolderLock) {
     this.#folder = folder;
@@ -80,6 +81,14 @@ export class FileStorage implements OutboxStorage {
   }
 
   async load(): Promise<StoredContents> {
+    if (this.#isTaken) {
+      const folder = this.#folder;
+      throw new StorageError(
+        `${folder}: expected a storage of its own for each engine, found one that an engine was` +
+          " opened with; close that engine, then call FileStorage.open again",
+      );
+    }
+    this.#isTaken = true;
     try {
       await this.#read();
       const isNew = this.#header === null || (this.#header as OutboxHeader).seq === 0;
