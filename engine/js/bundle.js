@@ -13,7 +13,7 @@ const COMMON = { bundle: true, minify: true, format: "esm", target: "es2022", lo
 const kernelsAddress = {
   name: "kernels-address",
   setup(build) {
-    build.onLoad({ filter: /loadKernels\.js$/ }, async ({ path }) => {
+    build.onLoad({ filter: /[/\\]wasmFile\.js$/ }, async ({ path }) => {
       const source = await readFile(path, "utf8");
       const parts = source.split('"../../../wasm/');
       if (parts.length !== 2) {

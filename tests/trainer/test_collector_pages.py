@@ -159,7 +159,7 @@ def test_any_origin_may_be_allowed(tmp_path):
         "shop.example",
         "https://shop.example/",
         "https://Shop.example/x",
-        "ftp://x",
+        "://x",
         "https://a@b",
         "",
     ],
@@ -168,3 +168,9 @@ def test_what_is_no_origin_is_refused_at_the_start(origin):
     """A path or a missing scheme would never match what browsers send."""
     with pytest.raises(ValueError, match="expected an origin such as"):
         cross_origin([origin])
+
+
+@pytest.mark.parametrize("origin", ["https://localhost", "capacitor://localhost", "http://x:8080"])
+def test_origins_of_pages_and_of_apps_are_taken(origin):
+    """Shells of apps have schemes of their own."""
+    assert len(cross_origin([origin])) == 1

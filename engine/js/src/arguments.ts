@@ -6,7 +6,7 @@
  */
 
 import { MAX_POOL } from "./bundle/manifest.js";
-import { shown, typeName } from "./errors.js";
+import { isPromise, shown, typeName } from "./errors.js";
 import { isWellFormed } from "./runtime/text.js";
 import { FoundItems, Slate, type SlateItem } from "./slate.js";
 import { countCharacters, isPrintable } from "./unicode.js";
@@ -29,6 +29,16 @@ export function checkNames(call: string, given: object, known: readonly string[]
         `${call}: ${name}: expected one of ${known.join(", ")}, found no such argument`,
       );
     }
+  }
+}
+
+/** Throws `TypeError` for what is no path of a folder. */
+export function checkFolder(folder: unknown): void {
+  if (typeof folder !== "string") {
+    throw new TypeError(
+      `folder: expected a path such as "state/", found ${typeName(folder)};` +
+        " fileURLToPath makes one of a file URL",
+    );
   }
 }
 
@@ -146,6 +156,12 @@ export function idsOf(name: string, items: unknown): string[] {
   return checkSeveral(name, items).map((item) => idOf(name, item));
 }
 
+/** Returns a wrong argument's type and value, once where both are the same word. */
+function kindOf(value: unknown): string {
+  const kind = typeName(value);
+  return value == null || isPromise(value) ? kind : `${kind} ${shown(value)}`;
+}
+
 function idOf(name: string, item: unknown): string {
   if (typeof item === "string") {
     return item;
@@ -153,7 +169,7 @@ function idOf(name: string, item: unknown): string {
   const id = typeName(item) === "object" ? (item as { id?: unknown }).id : undefined;
   if (typeof id !== "string") {
     throw new TypeError(
-      `${name}: expected ids or items of a slate, found ${typeName(item)} ${shown(item)}`,
+      `${name}: expected ids or items of a slate, found ${kindOf(item)}`,
     );
   }
   return id;
@@ -183,7 +199,8 @@ export function itemsOnSlate(slate: Slate, items: unknown): SlateItem[] {
     const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
     if (typeof id !== "string") {
       throw new TypeError(
-        `item: expected an item of the slate or its id, found ${typeName(item)} ${shown(item)}`,
+        "item: expected an item of the slate, such as slate.items[0], or its id," +
+          ` found ${kindOf(item)}`,
       );
     }
     const found = byId.get(id);

@@ -107,6 +107,12 @@ export class Engine extends ReleaseCalls {
     options: EngineOptions = {},
   ): Promise<Engine> {
     const isUrl = typeof source === "string" || source instanceof URL;
+    if (!isUrl && typeof source?.read !== "function") {
+      throw new TypeError(
+        `source: expected the URL of the bundle's folder, or a source such as FolderSource, found` +
+          ` ${typeName(source)}`,
+      );
+    }
     return new Engine(await openParts(isUrl ? new FetchSource(source) : source, options));
   }
 

@@ -192,7 +192,14 @@ function rewardsBySlot(
       `values: expected pairs of an item and its reward, such as a Map, found ${typeName(values)}`,
     );
   }
-  const pairs = Array.from(values, ([item, value]): [ItemOrId, number] => [item, value]);
+  const pairs = Array.from(values, (pair): readonly [ItemOrId, number] => {
+    if (!Array.isArray(pair)) {
+      throw new TypeError(
+        `values: expected pairs such as [slate.items[0], 1], found ${typeName(pair)} among them`,
+      );
+    }
+    return pair as unknown as readonly [ItemOrId, number];
+  });
   const items = itemsOnSlate(slate, pairs.map(([item]) => item));
   const rewards = new Map(items.map((item, i) => [item, checkValue(pairs[i]![1])]));
   return [...rewards].sort(([a], [b]) => a.slot - b.slot);

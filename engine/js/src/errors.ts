@@ -37,6 +37,9 @@ export function shown(value: unknown): string {
   if (typeof value === "bigint") {
     return value.toString().slice(0, MAX_SHOWN);
   }
+  if (typeof value === "number") {
+    return String(value); // JSON has no NaN
+  }
   let text: string | undefined;
   try {
     text = JSON.stringify(value);
@@ -46,10 +49,32 @@ export function shown(value: unknown): string {
   return (text ?? String(value)).slice(0, MAX_SHOWN);
 }
 
-/** Returns what a wrong argument is: `null`, `array`, or what `typeof` says. */
+/**
+ * Returns what a wrong argument is: `null`, `array`, a promise whose `await` was forgotten, or what
+ * `typeof` says.
+ */
 export function typeName(value: unknown): string {
   if (value === null) {
     return "null";
   }
+  if (isPromise(value)) {
+    return "a promise: await it first";
+  }
   return Array.isArray(value) ? "array" : typeof value;
+}
+
+/** Returns whether a value is a promise, of whatever library. */
+export function isPromise(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "then" in value;
+}
+
+/** Returns an error in words, with its cause: `fetch` in Node says the reason only there. */
+export function withCause(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  if (!(cause instanceof Error)) {
+    return String(error);
+  }
+  // Where several addresses failed, the message is empty.
+  const reason = cause.message || ((cause as { code?: unknown }).code ?? cause.name);
+  return `${error} (${reason})`;
 }

@@ -19,6 +19,7 @@ export type { KernelSet } from "./kernels/kernelSet.js";
 export { loadKernels } from "./kernels/loadKernels.js";
 export type { EngineOptions } from "./options.js";
 export { IndexedDbStorage } from "./outbox/indexedDbStorage.js";
+export { KeyValueStorage, type KeyValueStore } from "./outbox/keyValueStorage.js";
 export { MemoryStorage } from "./outbox/memoryStorage.js";
 export {
   ConflictError,
@@ -30,6 +31,7 @@ export {
   StorageFullError,
 } from "./outbox/storage.js";
 export type * from "./reasons.js";
+export { onnxEncoder } from "./ranking/onnxEncoder.js";
 export type { UpdateCounters } from "./releases/activeBundle.js";
 export { type BundleStore, MemoryBundleStore } from "./releases/bundleStore.js";
 export { IndexedDbBundleStore } from "./releases/indexedDbBundleStore.js";

@@ -1,7 +1,7 @@
 /** The options of an engine, checked before anything is opened. */
 
 import { checkFlags, checkNames, checkNumber } from "./arguments.js";
-import { shown, typeName } from "./errors.js";
+import { isPromise, shown, typeName } from "./errors.js";
 import type { KernelSet } from "./kernels/kernelSet.js";
 import type { OutboxStorage } from "./outbox/storage.js";
 import type { EncoderRuntime } from "./ranking/textEncoder.js";
@@ -132,6 +132,7 @@ export function stateOptions(options: EngineOptions): StateOptions {
   checkFlags({ verify: options.verify, shareContext: options.shareContext });
   const { state = null, privacy = null, windowS = null, pseudonymDays = null } = options;
   const { mayUpload = () => true, outboxBytes = DEFAULT_OUTBOX_BYTES } = options;
+  checkParts(options);
   if (state !== null && typeof state !== "string" && typeof state.commit !== "function") {
     throw new TypeError(`state: expected a name or a storage, found ${typeName(state)}`);
   }
@@ -159,6 +160,19 @@ export function stateOptions(options: EngineOptions): StateOptions {
   const numbers = { outboxBytes, privacy, windowS, pseudonymDays };
   const releases = releaseOptions(options);
   return { state, transport, mayUpload, shareContext, releases, ...numbers };
+}
+
+function checkParts({ kernels, encoder }: EngineOptions): void {
+  // A promise of kernels is waited for, as `loadKernels` returns one.
+  if (kernels !== undefined && !isPromise(kernels) && typeof kernels?.makeIndex !== "function") {
+    throw new TypeError(
+      `kernels: expected what \`loadKernels\` returned, found ${shown(kernels)};` +
+        " without WebAssembly: await loadKernels(\"plain\")",
+    );
+  }
+  if (encoder !== undefined && typeof encoder !== "function") {
+    throw new TypeError(`encoder: expected a function, found ${typeName(encoder)}`);
+  }
 }
 
 function transportOf(options: EngineOptions, hasState: boolean): Transport | null {

@@ -6,9 +6,10 @@ import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 
 import type { Int8Table, KernelSet } from "../src/kernels/kernelSet.js";
-import { loadKernels, WASM_URL } from "../src/kernels/loadKernels.js";
+import { loadKernels } from "../src/kernels/loadKernels.js";
 import { plainKernels } from "../src/kernels/plainKernels.js";
 import { RowMask } from "../src/kernels/rowMask.js";
+import { WASM_URL } from "../src/kernels/wasmFile.js";
 import { WasmKernels } from "../src/kernels/wasmKernels.js";
 import { WasmMemory } from "../src/kernels/wasmMemory.js";
 

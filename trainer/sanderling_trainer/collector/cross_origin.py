@@ -43,7 +43,8 @@ def _check_origin(origin: str) -> None:
     if origin == ANY:
         return
     parts = urlsplit(origin)
-    is_origin = parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}"
+    # Apps have schemes of their own, such as capacitor://localhost.
+    is_origin = parts.scheme != "" and origin == f"{parts.scheme}://{parts.netloc}"
     if not is_origin or not parts.hostname or parts.username is not None:
         raise ValueError(
             "allow-origin: expected an origin such as https://shop.example, without a path and in"

@@ -3,12 +3,16 @@
 import { lstat, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { checkFolder } from "../arguments.js";
 import { BundleError } from "../errors.js";
 import type { BundleSource } from "./source.js";
 
 /** Reads regular files of one folder; links are none. */
 export class FolderSource implements BundleSource {
-  constructor(readonly name: string) {}
+  /** `name` is the folder's path. Throws `TypeError` for anything but a string. */
+  constructor(readonly name: string) {
+    checkFolder(name);
+  }
 
   async read(name: string): Promise<Uint8Array | null> {
     const path = join(this.name, name);

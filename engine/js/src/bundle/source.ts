@@ -1,6 +1,6 @@
 /** Where a bundle's files come from: a web server, memory, or (`node.ts`) a folder. */
 
-import { BundleError } from "../errors.js";
+import { BundleError, withCause } from "../errors.js";
 
 /** The files of one bundle, read by name. */
 export interface BundleSource {
@@ -23,6 +23,17 @@ export interface BundleSource {
 
 /** What `FetchSource` needs of the platform's `fetch`. */
 export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
+
+/** The first byte of HTML and XML, with which no JSON begins. */
+const MARKUP = 0x3c;
+
+const NO_PAGE =
+  "; outside a page give a whole URL such as https://shop.example/bundle/, or for a folder" +
+  " new FolderSource(\"bundle\") of @sanderling/engine/node";
+
+function isFetchable(url: string): boolean {
+  return globalThis.location !== undefined || /^https?:/i.test(url);
+}
 
 /** A bundle's files under one URL. */
 export class FetchSource implements BundleSource {
@@ -55,12 +66,21 @@ export class FetchSource implements BundleSource {
       if (!response.ok) {
         throw new BundleError(`${url}: expected status 200, found ${response.status}`);
       }
-      return new Uint8Array(await response.arrayBuffer());
+      const data = new Uint8Array(await response.arrayBuffer());
+      if (name.endsWith(".json") && data[0] === MARKUP) {
+        throw new BundleError(
+          `${url}: expected JSON, found a web page: the server answers so for paths that it does` +
+            " not know; check the URL of the bundle's folder",
+        );
+      }
+      return data;
     } catch (error) {
       if (error instanceof BundleError) {
         throw error;
       }
-      throw new BundleError(`${url}: expected a file that can be fetched: ${error}`);
+      const hint = isFetchable(this.name) ? "" : NO_PAGE;
+      const reason = withCause(error);
+      throw new BundleError(`${url}: expected a file that can be fetched: ${reason}${hint}`);
     }
   }
 }

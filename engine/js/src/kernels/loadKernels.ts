@@ -1,9 +1,7 @@
 import type { KernelSet } from "./kernelSet.js";
 import { plainKernels } from "./plainKernels.js";
+import { readLocalFile, WASM_URL } from "./wasmFile.js";
 import { WasmKernels } from "./wasmKernels.js";
-
-/** Where the package has its module. */
-export const WASM_URL = new URL("../../../wasm/sanderling.wasm", import.meta.url);
 
 /**
  * Returns the kernels to use: WebAssembly, or plain JavaScript where WebAssembly, its vectors or
@@ -29,12 +27,15 @@ export async function loadKernels(
 
 async function read(url: URL): Promise<BufferSource> {
   if (url.protocol === "file:") {
-    const { readFile } = await import("node:fs/promises");
-    return readFile(url);
+    return readLocalFile(url);
   }
   const response = await fetch(url);
   if (!response.ok) {
-    throw new Error(`${url}: expected the kernels, found status ${response.status}`);
+    throw new Error(
+      `${url}: expected the kernels, found status ${response.status}; a bundler left them behind:` +
+        " copy the package's wasm/sanderling.wasm, and open the engine with" +
+        " kernels: await loadKernels(new URL(its address))",
+    );
   }
   return response.arrayBuffer();
 }

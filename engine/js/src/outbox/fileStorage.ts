@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 
+import { checkFolder } from "../arguments.js";
 import { StorageError } from "../errors.js";
 import { FolderLock } from "./folderLock.js";
 import { applyChanges } from "./memoryStorage.js";
@@ -56,6 +57,7 @@ export class FileStorage implements OutboxStorage {
   #header: OutboxHeader | null = null;
   #file: FileHandle | null = null;
   #size = 0; // bytes of the whole lines
+  #isTaken = false;
 
   private constructor(folder: string, lock: FolderLock) {
     this.#folder = folder;
@@ -65,9 +67,11 @@ export class FileStorage implements OutboxStorage {
   /**
    * Opens the outbox of a folder, which is made where it is missing.
    *
-   * Throws `StorageError` where another engine has it open, or it cannot be used.
+   * Throws `StorageError` where another engine has it open, or it cannot be used, `TypeError` for
+   * what is no path.
    */
   static async open(folder: string): Promise<FileStorage> {
+    checkFolder(folder);
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
     } catch (error) {
@@ -77,6 +81,14 @@ export class FileStorage implements OutboxStorage {
   }
 
   async load(): Promise<StoredContents> {
+    if (this.#isTaken) {
+      const folder = this.#folder;
+      throw new StorageError(
+        `${folder}: expected a storage of its own for each engine, found one that an engine was` +
+          " opened with; close that engine, then call FileStorage.open again",
+      );
+    }
+    this.#isTaken = true;
     try {
       await this.#read();
       const isNew = this.#header === null || (this.#header as OutboxHeader).seq === 0;

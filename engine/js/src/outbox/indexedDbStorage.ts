@@ -80,7 +80,10 @@ export class IndexedDbStorage implements OutboxStorage {
     options: BrowserStorageOptions = {},
   ): Promise<IndexedDbStorage> {
     if (options.factory === undefined && typeof indexedDB === "undefined") {
-      throw new StorageError("expected a browser with IndexedDB, found none");
+      throw new StorageError(
+        "expected a browser with IndexedDB, found none; in Node give a folder:" +
+          " state: await FileStorage.open(\"state/\") of @sanderling/engine/node",
+      );
     }
     const storage = new IndexedDbStorage(name, options);
     try {

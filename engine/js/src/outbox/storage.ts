@@ -84,7 +84,11 @@ export interface OutboxStorage {
   /** Set by the outbox; called when another engine has changed what is stored. */
   onForeignChange: () => void;
 
-  /** Returns all that is stored; throws `StorageError` where it cannot be read. */
+  /**
+   * Returns all that is stored.
+   *
+   * Throws `StorageError` where it cannot be read, or belongs to another engine of this process.
+   */
   load(): Promise<StoredContents>;
 
   /**

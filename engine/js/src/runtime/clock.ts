@@ -21,8 +21,14 @@ export const SYSTEM_CLOCK: Clock = {
   monoMs: () => Math.floor(performance.now()),
 };
 
-/** Returns random bytes of the system. */
+/** Returns random bytes of the system; throws where the platform has no source of them. */
 export function systemEntropy(bytes: number): Uint8Array {
+  if (globalThis.crypto?.getRandomValues === undefined) {
+    throw new Error(
+      "entropy: expected `crypto.getRandomValues` of the platform, found none, as in React" +
+        ' Native: import "react-native-get-random-values" first, or pass `entropy`',
+    );
+  }
   return crypto.getRandomValues(new Uint8Array(bytes));
 }
 

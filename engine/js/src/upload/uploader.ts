@@ -4,7 +4,7 @@
  * Only events that the collector's response names are deleted from the outbox.
  */
 
-import { StorageError } from "../errors.js";
+import { StorageError, withCause } from "../errors.js";
 import { BATCH_RESPONSE_SPEC, type BatchResponse, type EventVerdict } from "../events/wire.js";
 import type { Outbox } from "../outbox/outbox.js";
 import type { EventRow } from "../outbox/storage.js";
@@ -225,7 +225,7 @@ export class Uploader {
         return this.#pause(this.#backoff.offlineDelayS());
       }
       if (!(error instanceof StorageError)) { // `status` tells about the storage
-        this.#noteProblem(null, error instanceof Error ? error.message : String(error));
+        this.#noteProblem(null, `no answer of the collector: ${withCause(error)}`);
       }
       return this.#backOff();
     }

@@ -100,6 +100,19 @@ test("A folder is used by one engine at a time.", async () => {
   await (await FileStorage.open(path)).close();
 });
 
+test("A storage serves one engine, and none after it was closed.", async () => {
+  const path = await folder();
+  const storage = await FileStorage.open(path);
+  await storage.load();
+  await assert.rejects(storage.load(), /a storage of its own for each engine/);
+  await storage.commit(changes({ put: [row(1)] }));
+  await storage.close();
+  await assert.rejects(storage.load(), /call FileStorage.open again/);
+  const again = await FileStorage.open(path);
+  assert.deepEqual((await again.load()).rows, [row(1)]);
+  await again.close();
+});
+
 test("A commit into a file that was removed or extended by others fails or mends it.", async () => {
   const path = await folder();
   const storage = await FileStorage.open(path);
