@@ -96,6 +96,12 @@ def imported_by(path: Path) -> set[str]:
     return names
 
 
+def test_every_test_module_has_a_name_of_its_own():
+    """Folders of tests are no packages: pytest collects only one of two files of one name."""
+    names = [path.name for path in TESTS]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_nobody_imports_a_test_module():
     """Tests and helpers import no test module; shared code lies in tests/support."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
