@@ -294,9 +294,6 @@ def _policy(
         name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
     }
     dim = manifest.sizes.dim
-    policy = {
-        name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
-    }
     context = FeatureTensors.of(tensors, CONTEXT, dim)
     if context is not None:
         policy["context.feature_project"] = context.project

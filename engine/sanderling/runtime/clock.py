@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from threading import Lock
+from io import BytesIO
 from typing import Protocol
 
 Entropy = Callable[[int], bytes]
@@ -45,28 +45,28 @@ class SystemEntropy:
     """The system's random bytes, read ahead. Thread-safe, and for each process its own.
 
     Each `os.urandom` lets go of the GIL, so that a decision that needs ten bytes would wait for
-    whatever another thread computes.
+    whatever another thread computes. There is no lock, since a fork could copy it while it is held:
+    reading from a `BytesIO` is one step, also for other threads and for signal handlers.
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._ahead = b""
-        self._used = 0
+        self._ahead = BytesIO()
         self._process = os.getpid()
 
     def __call__(self, size: int) -> bytes:
         """Return random bytes, none of which anybody got before."""
         if size > READ_AHEAD:
             return os.urandom(size)
-        with self._lock:
-            is_fork = os.getpid() != self._process
-            if is_fork or self._used + size > len(self._ahead):
-                self._process = os.getpid()
-                self._ahead = os.urandom(READ_AHEAD)
-                self._used = 0
-            start = self._used
-            self._used += size
-            return self._ahead[start : self._used]
+        if self._process == os.getpid():
+            found = self._ahead.read(size)
+            if len(found) == size:
+                return found
+        ahead = BytesIO(os.urandom(READ_AHEAD))
+        found = ahead.read(size)
+        # In this order: a thread that finds its own process must not find the parent's bytes.
+        self._ahead = ahead
+        self._process = os.getpid()
+        return found
 
 
 def uuid7(now_ms: int, entropy: Entropy = os.urandom) -> str:
