@@ -1,3 +1,5 @@
+/** The set of kernels in WebAssembly. */
+
 import type { Int8Index, Int8Table, KernelSet, UserModel, UserModelTensors } from "./kernelSet.js";
 import { MAX_DIMENSIONS } from "./layout.js";
 import { idWords } from "./philox.js";

@@ -1,3 +1,5 @@
+/** The recurrence and the output network of a policy, in WebAssembly. */
+
 import type { UserModel } from "./kernelSet.js";
 import * as layout from "./layout.js";
 import { checkKind, ofLength, type UserWeights } from "./userWeights.js";

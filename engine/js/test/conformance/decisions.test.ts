@@ -55,7 +55,7 @@ test("From a user's events to the line of the decision every byte is Python's.",
       if (row !== null) state = scorer.userModel.step(state, scorer.vector(row), kind);
     }
     const vector = scorer.userModel.userVector(state);
-    const subject = { vector, pseudonym: file.common["user"], residual: null };
+    const subject = { vector, pseudonym: file.common["user"] };
     const plan = { ...scorer.bundle.manifest.exploration, ...each["plan"] };
     const record = decide(scorer, subject, plan, requestOf(each["request"]), each["decision"]);
     const event = eventOf(file, record, checksum, each["events"].length);
