@@ -69,7 +69,8 @@ export class BundleTextEncoder {
   }
 
   #encode(prefix: string, text: string, keep: boolean): Promise<Float32Array> {
-    const clean = `${prefix}${cut(text, MAX_CHARACTERS)}`.replace(/[\uD800-\uDFFF]/gu, "?"); // as Python does
+    // Half of a character becomes a question mark, as in Python.
+    const clean = `${prefix}${cut(text, MAX_CHARACTERS)}`.replace(/[\uD800-\uDFFF]/gu, "?");
     if (!keep) {
       return this.#cache.peek(clean) ?? this.#encodeUncached(clean);
     }
