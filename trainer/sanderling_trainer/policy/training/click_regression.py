@@ -47,9 +47,8 @@ MIN_STEPS = 40  # a small log is seen more often, since so few steps would not m
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
 USERS_RIDGE = 0.01
-MIN_SCALE = (
-    0.25  # of fitted effects, so that clicks reach a network whose scores say nothing of them yet
-)
+MIN_SCALE = 0.25
+"""Of fitted effects, so that clicks reach a network whose scores say nothing of them yet."""
 
 
 @dataclass(frozen=True)
