@@ -289,7 +289,10 @@ class Uploader:
         self.counters.rejected += len(rejected)
 
         self._max_events = min(self._options.max_events, self._max_events + 1)
-        self._backoff.reset()
+        if stored:
+            # A rejected event leaves one that declares its loss: a collector that rejects these,
+            # too, is never done, and must not be asked without a pause.
+            self._backoff.reset()
         self.counters.last_status = response.status
         self.counters.last_problem = ""
         self._warned.clear()
@@ -297,7 +300,8 @@ class Uploader:
         if self._outbox.install in decoded.rotate:
             self.counters.rotations += 1
             self._options.on_rotate()
-        return self._back_off_for(response) if len(verdicts) < len(batch) else 0.0
+        is_done = stored and len(verdicts) == len(batch)
+        return 0.0 if is_done else self._back_off_for(response)
 
     def _forget_erased_install(self) -> float:
         """Erase the install here too, as the collector has done, and take a new identity."""

@@ -21,7 +21,7 @@ import {
 } from "./transport.js";
 
 /** The poll interval of an empty outbox, and of `mayUpload`. */
-export const IDLE_S = 30;
+const IDLE_S = 30;
 
 /** Events in a batch, at most. */
 const MAX_EVENTS = 500;
@@ -295,18 +295,23 @@ export class Uploader {
     }
     this.counters.duplicates += stored.filter(({ verdict }) => verdict === "duplicate").length;
     this.counters.rejected += rejected.length;
-    this.#noteSuccess(response.status);
+    this.#noteVerdicts(response.status, stored.length > 0);
 
     if (decoded.rotate.includes(this.#outbox.identity.install)) {
       this.counters.rotations += 1;
       this.#options.onRotate();
     }
-    return verdicts.size < batch.length ? this.#backOff(retryAfterS(response)) : 0;
+    const isDone = verdicts.size === batch.length && stored.length > 0;
+    return isDone ? 0 : this.#backOff(retryAfterS(response));
   }
 
-  #noteSuccess(status: number): void {
+  #noteVerdicts(status: number, hasStored: boolean): void {
     this.#maxEvents = Math.min(MAX_EVENTS, this.#maxEvents + 1);
-    this.#backoff.reset();
+    if (hasStored) {
+      // A rejected event leaves one that declares its loss: a collector that rejects these, too,
+      // is never done, and must not be asked without a pause.
+      this.#backoff.reset();
+    }
     this.counters.lastStatus = status;
     this.counters.lastProblem = "";
     this.#warned.clear();
