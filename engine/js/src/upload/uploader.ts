@@ -295,21 +295,22 @@ export class Uploader {
     }
     this.counters.duplicates += stored.filter(({ verdict }) => verdict === "duplicate").length;
     this.counters.rejected += rejected.length;
-    this.#noteVerdicts(response.status, stored.length > 0);
+    // A rejected loss leaves another one: a collector that rejects them all must not be asked
+    // without a pause.
+    const isStuck = stored.length === 0 && batch.every(({ type }) => type === "loss");
+    this.#noteVerdicts(response.status, isStuck);
 
     if (decoded.rotate.includes(this.#outbox.identity.install)) {
       this.counters.rotations += 1;
       this.#options.onRotate();
     }
-    const isDone = verdicts.size === batch.length && stored.length > 0;
-    return isDone ? 0 : this.#backOff(retryAfterS(response));
+    const mustWait = isStuck || verdicts.size < batch.length;
+    return mustWait ? this.#backOff(retryAfterS(response)) : 0;
   }
 
-  #noteVerdicts(status: number, hasStored: boolean): void {
+  #noteVerdicts(status: number, isStuck: boolean): void {
     this.#maxEvents = Math.min(MAX_EVENTS, this.#maxEvents + 1);
-    if (hasStored) {
-      // A rejected event leaves one that declares its loss: a collector that rejects these, too,
-      // is never done, and must not be asked without a pause.
+    if (!isStuck) {
       this.#backoff.reset();
     }
     this.counters.lastStatus = status;
