@@ -351,18 +351,6 @@ def test_a_rejected_loss_is_declared_by_the_next_one(bench):
     assert (loss.reason, loss.lost_seqs) == ("because", [2])
 
 
-def test_a_collector_that_rejects_everything_is_asked_less_and_less_often(bench):
-    """Each rejected loss leaves another one: after a day, few requests and no event too many."""
-    b = bench(3, lambda events: verdicts(events, "rejected"))
-    while b.clock.mono_ms() < 86_400_000 and b.uploader.counters.attempts < 500:
-        b.clock.advance(max(0.01, b.uploader.step()))
-    assert b.uploader.counters.attempts < 500
-    assert len(b.pending()) == 3
-    b.transport.answer = lambda events: verdicts(events, "ok")
-    b.run(10)
-    assert b.pending() == []
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
