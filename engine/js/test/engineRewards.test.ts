@@ -72,26 +72,6 @@ test("A user keeps state and pseudonym when the engine is opened again.", async 
   await again.close();
 });
 
-test("A closed engine recommends, and says that nothing is stored any more.", async (t) => {
-  const warn = t.mock.method(console, "warn", () => {});
-  const engine = await open();
-  const slate = await engine.recommend({ user: "ada" });
-  assert.equal(engine.storageFault, null);
-  await engine.close();
-
-  assert.equal(engine.storageFault, "the outbox is closed");
-  const receipt = await engine.reward(slate, slate.items[0]!, 1);
-  assert.deepEqual([receipt.stored, receipt.reason], [false, "not stored: the outbox is closed"]);
-  assert.equal(warn.mock.callCount(), 0);
-  assert.equal((await engine.recommend({ user: "ada" })).length, slate.length);
-  await engine.observe("ada", slate.items[0]!.id);
-  const warnings = warn.mock.calls.map((call) => String(call.arguments[0]));
-  assert.deepEqual(warnings, [
-    "sanderling: not stored: the outbox is closed; open another engine",
-  ]);
-  assert.equal(engine.counters().outbox?.lost["closed"], 2);
-});
-
 test("What was seen and not rewarded in time counts as not clicked, once.", async () => {
   const state = new FlakyStorage();
   const clock = new FakeClock();
