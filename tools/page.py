@@ -56,11 +56,9 @@ def build(out: Path, bundle: Path) -> None:
     for name, place in SCRIPTS.items():
         shutil.copyfile(compiled / name, out / place)
     shutil.copytree(PACKAGE / "wasm", out / "engine" / "wasm")
-    modules = PACKAGE / "node_modules"
+    (out / "runtime").mkdir()
     for name, source in RUNTIME.items():
-        if (modules / source).is_file():
-            (out / "runtime").mkdir(exist_ok=True)
-            shutil.copyfile(modules / source, out / "runtime" / name)
+        shutil.copyfile(PACKAGE / "node_modules" / source, out / "runtime" / name)
 
     _preload(out)
     config = {"bundle": "bundle/", "collector": None, "token": None}

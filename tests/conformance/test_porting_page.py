@@ -16,6 +16,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EVERY = 4
 """One case of so many: loops in Python take their time."""
 
+LEAST_CASES = 200
+"""Each bundle has more in each file that is read here."""
 
 MUTANTS = {
     "ties by the higher row": ("-pair[0], pair[1]", "-pair[0], -pair[1]"),
@@ -54,8 +56,9 @@ def port(request, tmp_path, monkeypatch) -> dict[str, Any]:
 
 
 def cases_of(port: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return every fourth case of a file that is of the port's bundle."""
+    """Return every fourth case of a file that is of the port's bundle; there are many."""
     cases = [case for case in load(name)["cases"] if case["bundle"] == port["__name__"]]
+    assert len(cases) > LEAST_CASES
     return cases[::EVERY]
 
 
@@ -67,7 +70,7 @@ def replayed(port: dict[str, Any], events: list[list[str]]) -> list[float]:
     return state
 
 
-def check_states_and_searches(port: dict[str, Any]) -> None:
+def assert_states_and_searches(port: dict[str, Any]) -> None:
     """Every bit of states, user vectors and scores."""
     for case in cases_of(port, "states"):
         state = replayed(port, case["events"])
@@ -83,7 +86,7 @@ def check_states_and_searches(port: dict[str, Any]) -> None:
         assert eligible == case["eligible"]
 
 
-def check_slates(port: dict[str, Any]) -> None:
+def assert_slates(port: dict[str, Any]) -> None:
     """Ranks, and every bit of the conditional probabilities; marginals within the tolerance."""
     shared = load("slates-sequential")
     for case in cases_of(port, "slates-sequential"):
@@ -103,19 +106,24 @@ def check_slates(port: dict[str, Any]) -> None:
         assert marginal == pytest.approx(expected["marginal"], rel=0.0, abs=1e-12)
 
 
-def check_events(port: dict[str, Any]) -> None:
+def assert_events(port: dict[str, Any]) -> None:
     """The bytes of lines of every type, decoded and encoded again."""
-    for case in load("events")["cases"][::EVERY]:
+    cases = load("events")["cases"]
+    assert len(cases) > LEAST_CASES
+    for case in cases[::EVERY]:
         assert port["encoded"](json.loads(case["line"])) == case["line"]
 
 
-CHECKS = [check_states_and_searches, check_slates, check_events]
+def test_the_page_passes_the_set(port):
+    """States, searches and slates of the plain Python on the page are the engine's, by bundle."""
+    assert_states_and_searches(port)
+    assert_slates(port)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__[len("check_") :])
-def test_the_page_passes_the_set(port, check):
-    """States, searches, slates and events of the plain Python on the page are the engine's."""
-    check(port)
+def test_the_page_writes_the_events_of_the_set(tmp_path, monkeypatch):
+    """Every byte of the lines, which depend on no bundle."""
+    monkeypatch.chdir(tmp_path)
+    assert_events(make_port("golden", tmp_path))
 
 
 @pytest.mark.mutant
@@ -125,9 +133,9 @@ def test_the_set_detects_faults_of_a_port(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     port = make_port("shop", tmp_path, MUTANTS[name])
     found = 0
-    for check in CHECKS:
+    for assertions in (assert_states_and_searches, assert_slates, assert_events):
         try:
-            check(port)
+            assertions(port)
         except (AssertionError, ValueError, OverflowError, ZeroDivisionError):
             found += 1
     assert found

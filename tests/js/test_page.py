@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.responses import Response
 
 from tests.support import pages
 from tests.support.javascript import needs_node
@@ -57,6 +58,22 @@ def test_the_page_opens_and_learns_without_a_server(page_server, browser):
     assert pages.times_received(page_server.store, stored) == [1] * 4
 
 
+def test_a_failing_server_takes_nothing_away(page_server, browser):
+    """A server that answers every request with 502 is as good as none: what was kept stays."""
+    tab = pages.open_page(browser(), page_server.url)
+    pages.wait_for_worker(tab)
+    page_server.stop()
+    failing = pages.SocketServer(lambda: Response("bad gateway", 502), page_server.port)
+    failing.start()
+    tab.reload()
+    tab.wait_for_selector(".card")
+    failing.stop()
+
+    tab.reload()
+    tab.wait_for_selector(".card")
+    assert len(pages.shelf(tab)) == 12
+
+
 def test_a_reload_keeps_what_was_learned(page_server, browser):
     """The greedy shelf after a reload is the one before it."""
     tab = pages.open_page(browser(), page_server.url)
@@ -80,6 +97,13 @@ def test_rules_hold_for_every_card(page_server, browser):
     years = "[...document.querySelectorAll('.cover p span:last-child')].map(y => y.textContent)"
     tab.wait_for_function(f"{years}.every(year => year >= '1880')")
     assert 0 < len(pages.shelf(tab)) < 12
+    assert set(pages.counts(tab)) == {"sea"}
+
+    pages.choose(tab, "sea")
+    tab.evaluate("document.querySelector('#announcer').textContent = ''")
+    tab.locator(".span input").first.fill(tab.get_attribute(".span input", "min"))
+    tab.wait_for_function("document.querySelector('#announcer').textContent === '12 titles.'")
+    assert tab.inner_text("#shelf-note") == "12 of 96"
 
 
 def test_the_keyboard_is_enough(page_server, browser):

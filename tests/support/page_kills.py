@@ -74,13 +74,10 @@ class KilledBrowser:
         self._playwright = playwright
         self._profile = profile
         self._url = url
-        self._promised: list[StoredReward] = []
-        self._context = self._launch()
-
-    @property
-    def promised(self) -> list[StoredReward]:
+        self.promised: list[StoredReward] = []
         """The rewards whose promises resolved."""
-        return self._promised
+
+        self._context = self._launch()
 
     def reward_until_killed(self, rewards: int, ms: float, seed: int, is_whole: bool) -> None:
         """Let a new tab store so many rewards and go on for some ms, then kill its process, or all
@@ -88,9 +85,9 @@ class KilledBrowser:
         """
         tab = self._open_tab()
         tab.evaluate(f"seed => {{ ({REWARD})(seed); }}", seed)
-        enough = len(self._promised) + rewards
+        enough = len(self.promised) + rewards
         deadline = time.monotonic() + PATIENCE_S
-        while len(self._promised) < enough and time.monotonic() < deadline:
+        while len(self.promised) < enough and time.monotonic() < deadline:
             tab.wait_for_timeout(5)
         tab.wait_for_timeout(ms)
         if is_whole:
@@ -119,7 +116,7 @@ class KilledBrowser:
             self._profile, executable_path=BROWSER, args=["--no-sandbox"]
         )
         context.expose_function(
-            "rewardStored", lambda reward: self._promised.append(StoredReward(**reward))
+            "rewardStored", lambda reward: self.promised.append(StoredReward(**reward))
         )
         return context
 

@@ -52,10 +52,10 @@ needs_browser = pytest.mark.skipif(
 
 
 class SocketServer:
-    """An app on a port of its own, which can be stopped and started again."""
+    """An app on a port, a free one unless given, which can be stopped and started again."""
 
-    def __init__(self, make_app: Callable[[], ASGIApp]) -> None:
-        self.port = free_port()
+    def __init__(self, make_app: Callable[[], ASGIApp], port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://localhost:{self.port}/"
         self._make_app = make_app
         self._server: uvicorn.Server | None = None

@@ -161,11 +161,14 @@ function announce(text: string): void {
   part("announcer").textContent = text;
 }
 
+let noticeTimer = 0;
+
 function notice(text: string): void {
   const shown = part("notice");
   shown.textContent = text;
   shown.hidden = false;
-  setTimeout(() => {
+  clearTimeout(noticeTimer); // an earlier notice must not end this one
+  noticeTimer = window.setTimeout(() => {
     shown.hidden = true;
   }, NOTICE_MS);
 }

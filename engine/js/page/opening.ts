@@ -19,7 +19,6 @@ export interface PageConfig {
 const MANIFEST = "manifest.json";
 const STATE = "sanderling";
 
-
 /** The files of the bundle, each fetched once. */
 export class PageBundle {
   private readonly files = new Map<string, Promise<Uint8Array | null>>();

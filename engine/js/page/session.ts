@@ -16,7 +16,7 @@ import type { PageBundle } from "./opening.js";
 export const SHELF_ITEMS = 12;
 
 /** The event of the document when a reward is durable; `detail` names its slot. */
-export const STORED = "sanderling:stored";
+const STORED = "sanderling:stored";
 
 const USER = "you";
 const KIND_LIKED = "like";

@@ -1,5 +1,6 @@
 /** The shelf: cards with their odds, moved to their places, and the keys that walk over them. */
 
+import type { SlateItem } from "../src/index.js";
 import { cover, hueOf } from "./cover.js";
 import { plainTitle, type Columns } from "./columns.js";
 import { drawing, element, part, style } from "./dom.js";
@@ -60,20 +61,21 @@ export class ShelfView {
   }
 
   private card(card: Card, place: number): HTMLElement {
+    const { slot } = card;
     const title = plainTitle(card.title);
-    const article = element(
+    const spoken = slot === null ? [] : [oddsText(slot)];
+    return element(
       "article",
       {
-        class: card.slot?.explored ? "card explored" : "card",
+        class: slot?.explored ? "card explored" : "card",
         tabindex: place === this.current ? 0 : -1,
-        "aria-label": `${title}. ${[...this.lines(card), oddsText(card)].join(". ")}`,
-        "aria-keyshortcuts": "Enter X W",
+        "aria-label": [title, ...this.lines(card), ...spoken].join(". "),
+        "aria-keyshortcuts": slot === null ? "Enter" : "Enter X W",
       },
       cover({ id: card.id, title, lines: this.lines(card), hue: this.hue(card) }),
-      ...(card.slot === null ? [] : [odds(card)]),
+      ...(slot === null ? [] : [odds(slot)]),
       this.buttons(card, title, place === this.current),
     );
-    return article;
   }
 
   private buttons(card: Card, title: string, isCurrent: boolean): HTMLElement {
@@ -230,31 +232,25 @@ export function numberText(value: number, isYear: boolean): string {
   return value.toLocaleString();
 }
 
-function oddsLabel(card: Card): string {
-  const { slot } = card;
-  if (slot === null) {
-    return "";
-  }
+function oddsLabel(slot: SlateItem): string {
   if (slot.newcomer) {
     return "New here";
   }
   return slot.explored ? `Explored, no. ${slot.rank + 1}` : `No. ${slot.rank + 1}`;
 }
 
-function oddsText(card: Card): string {
-  const { slot } = card;
-  return slot === null ? "" : `${oddsLabel(card)}, probability ${percent(slot.propensity)}`;
+function oddsText(slot: SlateItem): string {
+  return `${oddsLabel(slot)}, probability ${percent(slot.propensity)}`;
 }
 
-function odds(card: Card): HTMLElement {
-  const probability = card.slot?.propensity ?? 0;
+function odds(slot: SlateItem): HTMLElement {
   const bar = element("i", { "aria-hidden": "true" });
-  style(bar, { "--p": probability });
+  style(bar, { "--p": slot.propensity });
   return element(
     "p",
     { class: "odds" },
-    element("span", {}, oddsLabel(card)),
-    element("span", {}, percent(probability)),
+    element("span", {}, oddsLabel(slot)),
+    element("span", {}, percent(slot.propensity)),
     bar,
   );
 }

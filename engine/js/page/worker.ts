@@ -84,18 +84,21 @@ async function fromCacheFirst(request: Request, name: string): Promise<Response>
   return kept ?? keep(cache, request, await fetch(request));
 }
 
+/** Returns the newest answer; what was kept where the network or the server fails. */
 async function fromNetworkFirst(request: Request, name: string): Promise<Response> {
   const cache = await caches.open(name);
+  const kept = await cache.match(request);
   try {
     const response = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
-    return await keep(cache, request, response);
+    if (response.ok || kept === undefined) {
+      return await keep(cache, request, response);
+    }
   } catch (error) {
-    const kept = await cache.match(request);
     if (kept === undefined) {
       throw error;
     }
-    return kept;
   }
+  return kept;
 }
 
 /** Returns the newest manifest. Where it is another one, the files of the old bundle go. */

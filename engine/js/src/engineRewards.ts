@@ -11,7 +11,7 @@ import {
   itemsOnSlate,
 } from "./arguments.js";
 import { EngineParts } from "./engineParts.js";
-import { StorageError, typeName } from "./errors.js";
+import { isIterable, StorageError, typeName } from "./errors.js";
 import type { OutboxCounters } from "./outbox/outbox.js";
 import type { UpdateCounters } from "./releases/activeBundle.js";
 import type { Receipt, Slate, SlateItem } from "./slate.js";
@@ -186,8 +186,7 @@ function rewardsBySlot(
   slate: Slate,
   values: Iterable<readonly [ItemOrId, number]>,
 ): [SlateItem, number][] {
-  const isPairs = typeof values === "object" && values !== null && Symbol.iterator in values;
-  if (!isPairs) {
+  if (!isIterable(values)) {
     throw new TypeError(
       `values: expected pairs of an item and its reward, such as a Map, found ${typeName(values)}`,
     );

@@ -42,6 +42,15 @@ test("A forgotten await is called a promise.", async () => {
   await assert.rejects(engine.reward(slate as Anything, "moby-dick", 1), /found a promise: await/);
 });
 
+test("An attribute may be called `then`: what has one is no promise.", async () => {
+  const engine = await open(TINY);
+  await engine.upsertItems([{ id: "new", text: "A quay", then: "fog" }]);
+  const [item] = await engine.recommend({ user: "ada", among: ["new"], where: { then: "fog" } });
+  assert.equal(item!.attributes["then"], "fog");
+  await engine.setAttributes({ emma: { then: "rain" } });
+  assert.equal((await engine.recommend({ user: "ada", atMost: { then: 1 } })).length, 10);
+});
+
 test("A web page in the place of a manifest is called so, with the address to check.", async () => {
   await assert.rejects(open(answering("<!doctype html><title>Shop</title>")), {
     name: "BundleError",

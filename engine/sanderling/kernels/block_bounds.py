@@ -82,6 +82,18 @@ def mean_slack(table: Any, block: Any, limits: Any) -> Any:
 
 
 @inlined
+def offsets_of(tail: Any, limits: Any) -> Any:
+    """Return what to add to the scaled sums of a block's rows, so that they become upper bounds."""
+    extremes = float32s(tail + TAIL_EXTREMES)
+    return broadcast(
+        limits[LIMIT_OFFSET]
+        + limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
+        + limits[LIMIT_REST] * extremes[EXTREME_CODE]
+        + limits[LIMIT_ROUNDING]
+    )
+
+
+@inlined
 def _write_bounds(
     sums0: Any,
     sums1: Any,
@@ -94,13 +106,7 @@ def _write_bounds(
     bounds_address: Any,
 ) -> None:
     """Write the bounds of a block's rows from their sums; excluded ones get minus infinity."""
-    extremes = float32s(tail + TAIL_EXTREMES)
-    offsets = broadcast(
-        limits[LIMIT_OFFSET]
-        + limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
-        + limits[LIMIT_REST] * extremes[EXTREME_CODE]
-        + limits[LIMIT_ROUNDING]
-    )
+    offsets = offsets_of(tail, limits)
     # Sixteen steps or biases in bfloat16 are 32 bytes.
     biases = tail + TAIL_BIASES
     bounds0 = upper_bounds(sums0, steps, offsets, tail, biases)

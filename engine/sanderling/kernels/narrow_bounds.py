@@ -10,17 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.block_bounds import VECTOR_BYTES
+from sanderling.kernels.block_bounds import VECTOR_BYTES, offsets_of
 from sanderling.kernels.dot_products import dot4, dot7, fold_sums, zero_sums
 from sanderling.kernels.layout import (
-    EXTREME_CODE,
-    EXTREME_RESIDUAL,
     FOUR_BITS,
     GROUP_DIMS,
-    LIMIT_NORM,
-    LIMIT_OFFSET,
-    LIMIT_REST,
-    LIMIT_ROUNDING,
     LIMIT_STEP,
     SCRATCH_BOUNDS,
     SCRATCH_COARSE,
@@ -32,7 +26,6 @@ from sanderling.kernels.layout import (
     TABLE_GROUPS,
     TAIL_BIASES,
     TAIL_BYTES,
-    TAIL_EXTREMES,
 )
 from sanderling.kernels.simd import (
     broadcast,
@@ -104,17 +97,6 @@ def _write_quarter(
     store_floats(bounds_address, bounds)
 
 
-@inlined
-def _offsets(tail: Any, limits: Any) -> Any:
-    extremes = float32s(tail + TAIL_EXTREMES)
-    return broadcast(
-        limits[LIMIT_OFFSET]
-        + limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
-        + limits[LIMIT_REST] * extremes[EXTREME_CODE]
-        + limits[LIMIT_ROUNDING]
-    )
-
-
 @called
 def bound_four_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
     """Write the upper bounds of the scores of some blocks' rows, from planes of four bits."""
@@ -128,7 +110,7 @@ def bound_four_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
     for block in range(first, last):
         plane = table[TABLE_BLOCKS] + block * size
         tail = plane + size - TAIL_BYTES
-        offsets = _offsets(tail, limits)
+        offsets = offsets_of(tail, limits)
         for quarter in range(QUARTERS):
             sums = zero_sums()
             codes = plane + quarter * QUARTER_BYTES
@@ -156,7 +138,7 @@ def bound_seven_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
     for block in range(first, last):
         plane = table[TABLE_BLOCKS] + block * size
         tail = plane + size - TAIL_BYTES
-        offsets = _offsets(tail, limits)
+        offsets = offsets_of(tail, limits)
         for quarter in range(QUARTERS):
             sums = zero_ints()
             codes = plane + quarter * QUARTER_BYTES

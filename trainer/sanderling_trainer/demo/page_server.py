@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sanderling.bundle.manifest import MANIFEST
+from sanderling.runtime.files import write_durably
 from sanderling_trainer.collector.server import create_app, raise_file_limit, uvicorn_options
 
 PAGE = Path(__file__).parent / "page"
@@ -126,8 +127,7 @@ def page_token(folder: Path) -> str:
     file = folder / "token"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_hex(16), encoding="ascii")
+        write_durably(file, secrets.token_hex(16).encode())
     return file.read_text(encoding="ascii").strip()
 
 

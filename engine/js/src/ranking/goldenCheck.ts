@@ -116,7 +116,7 @@ function stateFault(scorer: Scorer, index: number, golden: GoldenState): string 
 }
 
 /** Returns the ids of the k best items after events (item id, kind), seen items included. */
-export function topAfter(
+function topAfter(
   scorer: Scorer,
   events: readonly (readonly [string, string])[],
   k: number,

@@ -17,7 +17,7 @@ export interface BundleRules {
 }
 
 /** What a bundle without rules has. */
-export const NO_RULES: BundleRules = {
+const NO_RULES: BundleRules = {
   where: null,
   atMost: new Map(),
   boost: NO_BOOSTS,

@@ -52,7 +52,6 @@ export class Recommender {
     const subject = {
       vector: userVector(scorer, user, context),
       pseudonym: user.state.pseudonym,
-      residual: user.residual,
     };
     const decided = decide(scorer, subject, plan, request, decision);
     const { arm } = user;
@@ -89,7 +88,7 @@ function isSpent(plan: Exploration, user: UserSnapshot): boolean {
 }
 
 /**
- * Returns the vector [d] of a user for a context [t], what the device has learned included.
+ * Returns the vector [d] of a user for a context [t].
  *
  * Without personalization it is 0: scores are biases.
  */
@@ -101,7 +100,5 @@ export function userVector(
   if (user.arm !== null && !user.arm.personalized) {
     return new Float32Array(scorer.bundle.manifest.sizes.dim);
   }
-  const vector = scorer.userModel.userVector(user.state.vector, context ?? undefined);
-  const { residual } = user;
-  return residual === null ? vector : vector.map((value, i) => value + Math.fround(residual[i]!));
+  return scorer.userModel.userVector(user.state.vector, context ?? undefined);
 }

@@ -31,9 +31,6 @@ export interface UserSnapshot {
   /** The explored slots that the user was shown today. */
   readonly explored: number;
 
-  /** δ [d], what was learned on the device; null where the engine does not learn. */
-  readonly residual: Float64Array | null;
-
   /** The arm of the bundle's experiment that the install is in, if it is in one. */
   readonly arm: Arm | null;
 }

@@ -122,7 +122,7 @@ export class UserProfiles {
     const state = this.#rebuildableState(user, scorer);
     const isBudgeted = planOf(manifest, arm).daily !== null;
     const explored = isBudgeted ? this.#parts.budget.spent(state.pseudonym, nowMs) : 0;
-    return { state, explored, residual: null, arm };
+    return { state, explored, arm };
   }
 
   /**

@@ -47,9 +47,8 @@ MIN_STEPS = 40  # a small log is seen more often, since so few steps would not m
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
 USERS_RIDGE = 0.01
-MIN_SCALE = (
-    0.25  # of fitted effects, so that clicks reach a network whose scores say nothing of them yet
-)
+MIN_SCALE = 0.25
+"""Of the scores at first: clicks must reach a network whose scores say nothing of them yet."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Pace:
 
 
 TRAINED = Pace(1.5e-3, 1.0, False)
-"""Of a network that cross-entropy has trained: its scores are logarithms of odds already."""
+"""Of a network that cross-entropy has trained: its scores are log probabilities plus a constant."""
 
 LINEAR_START = Pace(7.5e-4, 0.1, True)
 """Of one that `train` left at its linear start, since each epoch of cross-entropy made it worse.
