@@ -135,7 +135,7 @@ export class RewardCalls extends EngineParts {
   async observe(user: string, item: string, kind = "view"): Promise<void> {
     checkTexts({ user, item, kind });
     await this.beginCall();
-    await this.profiles.observe(user, item, kind, this.scorer);
+    this.profiles.observe(user, item, kind, this.scorer);
   }
 
   /**

@@ -47,7 +47,7 @@ interface Written {
 const NOTHING_WRITTEN: Written = { gaps: new Set(), dropped: new Map(), refused: new Map() };
 
 /** Returns a new random identity, of which nothing is stored yet. */
-export function freshHeader(entropy: Entropy): OutboxHeader {
+function freshHeader(entropy: Entropy): OutboxHeader {
   return { install: hex(entropy(16)), secret: hex(entropy(32)), seq: 0, sentSeq: 0 };
 }
 

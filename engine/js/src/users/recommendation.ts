@@ -8,7 +8,8 @@ import { greedy } from "../exploration/schemes.js";
 import type { Scorer } from "../ranking/scorer.js";
 import { type Entropy, uuid7 } from "../runtime/clock.js";
 import type { Slate } from "../slate.js";
-import type { Profiles, UserSnapshot } from "./types.js";
+import type { UserSnapshot } from "./types.js";
+import type { UserProfiles } from "./userProfiles.js";
 
 /** What became of the contexts of `recommend` and the queries of `search`. */
 export interface EncoderCounters {
@@ -35,14 +36,14 @@ export class Recommender {
 
   /** Returns the slate of a request; `isGreedy` switches exploration off. */
   async recommend(
-    profiles: Profiles,
+    profiles: UserProfiles,
     scorer: Scorer,
     request: RecommendRequest,
     isGreedy: boolean,
     nowMs: number,
   ): Promise<Slate> {
     const context = request.context ? await this.encode(scorer, request.context) : null;
-    const user = await profiles.snapshot(request.user, nowMs, scorer);
+    const user = profiles.snapshot(request.user, nowMs, scorer);
     let plan = planOf(scorer.bundle.manifest, user.arm);
     if (isGreedy || isSpent(plan, user)) {
       plan = greedy(plan);
@@ -56,7 +57,7 @@ export class Recommender {
     const { arm } = user;
     const slate = arm === null ? decided.slate : decided.slate.with({ arm: arm.name });
     if (slate.length > 0) {
-      await profiles.recordDecision({ ...decided, arm, slate }, user.state, context, nowMs);
+      profiles.recordDecision({ ...decided, arm, slate }, user.state, context, nowMs);
     }
     return slate;
   }
