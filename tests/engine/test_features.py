@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from sanderling import Engine
-from sanderling.bundle.features import ITEM, Feature, FeatureSchema, FeatureTensors
+from sanderling.bundle.features import CONTEXT, ITEM, Feature, FeatureSchema, FeatureTensors
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.ranking.features import FeatureMap
@@ -212,6 +212,15 @@ def test_vectors_are_no_rules(tmp_path):
             engine.recommend("anna", where={"image": {"exists": True}})
         with pytest.raises(TypeError, match="changes: item-1: image: expected a list of 3 numbers"):
             engine.set_attributes({"item-1": {"image": 7}})
+
+
+def test_contexts_have_no_vectors():
+    """A bundle that declares one is a fault: no request could give its value."""
+    feature = Feature("image", "vector", width=2)
+    zeros = np.zeros((16, 2), np.float32), np.zeros(2, np.float32)
+    tensors = FeatureTensors(FeatureSchema((feature,)), *zeros).tensors(CONTEXT)
+    with pytest.raises(BundleError, match="context.features: expected no vectors"):
+        FeatureTensors.of(tensors, CONTEXT, 16)
 
 
 def schema_bytes(content):

@@ -128,6 +128,8 @@ class FeatureTensors:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"{name}: {error}") from error
         _check(name, schema.features)
+        if of == CONTEXT and schema.vector_columns:
+            raise BundleError(f"{name}: expected no vectors, which only items have")
         project = expect(tensors, FILE, f"{of}.feature_project", np.float32, (dim, schema.columns))
         mean = expect(tensors, FILE, f"{of}.feature_mean", np.float32, (schema.vector_columns,))
         return cls(schema, project, mean)
