@@ -2,11 +2,10 @@
 
 As `bench recommend`: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50.
 The filter `price < 19` leaves one item in ten; `boost` lifts these, `where, boost` two in nine of
-them. Calls take turns, so that ratios hold on a busy
-machine. The peers search exactly, with the same filter and exclusion, and do nothing else: numpy
-(float32 product, mask made before, argpartition) and, in an environment of its own, Qdrant Edge
-with an index of prices (`exact=True`, one thread); `search` is ours of the same, for a rule that is
-in use (`ranking.partial_indexes`).
+them. Calls take turns, so that ratios hold on a busy machine. The peers search exactly, with the
+same filter and exclusion, and do nothing else: numpy (float32 product, mask made before,
+argpartition) and, in an environment of its own, Qdrant Edge with an index of prices (`exact=True`,
+one thread); `search` is ours of the same, for a rule that is in use (`ranking.partial_indexes`).
 
     python -m bench rules [--items 100000] [--no-qdrant] [--core 1]
 """

@@ -20,6 +20,7 @@ from sanderling.errors import SanderlingError
 from sanderling.runtime.files import write_durably
 
 VECTORS = "vectors.safetensors"
+"""The file of items' vectors, by attribute; absent without any."""
 
 
 @dataclass(frozen=True)

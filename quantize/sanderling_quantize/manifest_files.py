@@ -79,12 +79,6 @@ def read_rules(path: Path) -> Rules:
 
 
 def _check_against_catalog(rules: Rules, folder: Path, path: Path) -> None:
-    checked = bundle_rules.parse(rules)
-    scorer = Scorer(Bundle.open(folder))
-    try:
-        eligible = scorer.eligible(checked.where, None, checked.boost)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    user = scorer.user_model.user_vector(scorer.user_model.initial_state())
-    if not scorer.rank(user, 1, eligible=eligible).eligible:
-        raise ValueError(f"{path}: where: expected a rule that some items meet, found one of none")
+    fault = bundle_rules.fault_in(Scorer(Bundle.open(folder)), bundle_rules.parse(rules))
+    if fault is not None:
+        raise ValueError(f"{path}: {fault}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import msgspec
@@ -10,8 +11,10 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import Rules
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.ranking import bundle_rules
+from sanderling.ranking.golden_check import faults
 from tests.support.fakes import FakeClock
 from tests.support.shops import write_shop
 
@@ -98,6 +101,23 @@ def test_what_is_no_rule_is_a_fault_of_the_bundle(rules, message):
     """The message names the manifest."""
     with pytest.raises(BundleError, match=f"manifest.json: rules: .*{message}"):
         bundle_rules.parse(msgspec.convert(rules, Rules))
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"where": {"stok": {"gt": 0}}}, "rules: .*stok"),
+        ({"boost": [{"where": {"gender": "jazz"}, "by": 1.0}]}, "rules: .*gender"),
+        ({"where": {"stock": {"gt": 1e9}}}, "rules: where: expected a rule that some items meet"),
+        ({"where": {"stock": {"above": 0}}}, "rules: .*expected an operator"),
+    ],
+)
+def test_a_bundle_whose_rules_no_request_can_meet_is_refused(tmp_path, rules, message):
+    """By what tries a release before it is installed and published: each request would fail, by
+    what looks like its own error, and nothing would be rolled back."""
+    with opened(tmp_path / "shop", rules):
+        (fault,) = faults(Bundle.open(tmp_path / "shop"))
+    assert re.search(message, fault)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_features_are_those_of_one_value_at_a_time(given_records):
     identity = np.eye(SCHEMA.columns, dtype=np.float32)
     expected = [naive_features(SCHEMA, MEAN.tolist(), record) for record in given_records]
     assert np.allclose(features.project(identity), expected, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(features.matrix(SCHEMA.columns), features.project(identity))
 
     project = np.random.default_rng(0).standard_normal((4, SCHEMA.columns)).astype(np.float32)
     assert np.allclose(features.project(project), np.array(expected) @ project.T, atol=1e-4)

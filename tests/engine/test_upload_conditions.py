@@ -69,6 +69,18 @@ def test_drain_does_not_repeat_an_earlier_result(bench):
     assert not b.uploader.drain(0.2)
 
 
+def test_a_collector_that_rejects_everything_is_asked_less_and_less_often(bench):
+    """Each rejected loss leaves another one: after a day, few requests and no event too many."""
+    b = bench(3, lambda events: verdicts(events, "rejected"))
+    while b.clock.mono_ms() < 86_400_000 and b.uploader.counters.attempts < 500:
+        b.clock.advance(max(0.01, b.uploader.step()))
+    assert b.uploader.counters.attempts < 500
+    assert len(b.pending()) == 3
+    b.transport.answer = lambda events: verdicts(events, "ok")
+    b.run(10)
+    assert b.pending() == []
+
+
 def test_permission_is_asked_before_every_batch(bench):
     """When the network becomes metered in the middle of a backlog, the next batch is not sent."""
     b = bench(1200, may_upload=lambda: len(b.transport.batches) < 2)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.bundles import reseal, write_bundle
+from tests.support.damage import alter, flip
 from tests.support.javascript import NodeCalls, needs_node
 
 pytestmark = [pytest.mark.lab, needs_node]
@@ -85,13 +86,6 @@ def device(world: Any, compiled: Path) -> Iterator[Device]:
     device = Device(world, compiled)
     yield device
     device.stop()
-
-
-def flip(path: Path) -> None:
-    """Change one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def respond(*arguments: Any, **named: Any) -> Any:
@@ -173,10 +167,7 @@ def test_tampered_target(device: Device, name: str) -> None:
 ])  # fmt: skip
 def test_tampered_metadata(device: Device, name: str, old: bytes, new: bytes) -> None:
     """Metadata that was changed after signing is refused, whichever role it belongs to."""
-    path = device.world.repository / "metadata" / name
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
+    alter(device.world.repository / "metadata" / name, old, new)
     device.fails("not signed by the trusted keys")
 
 

@@ -13,6 +13,7 @@ import torch
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import TableError
+from sanderling.tables.event_log import ReadOptions
 from sanderling_quantize import quantize
 from sanderling_trainer import train
 from sanderling_trainer.data.schema import Attribute
@@ -172,7 +173,7 @@ def test_reasons_say_what_a_context_did(trained):
 
 def test_columns_of_the_log_are_features_of_contexts():
     """Rows with the same text and values share a context; rows without either have none; a wrong
-    cell is one error."""
+    cell is one error, which names its row of the table, also where rows above are left out."""
     catalog = read_catalog(items())
     table = pa.table(
         {
@@ -191,6 +192,29 @@ def test_columns_of_the_log_are_features_of_contexts():
     late = table.set_column(5, "hour", pa.array(["late"] * 4))
     with pytest.raises(TableError, match="row 1, column `hour`: expected a number, found `late`"):
         read_interactions(late, catalog, context=TYPES)
+    lacking = late.set_column(0, "user_id", pa.array([None, None, "a", "a"]))
+    with pytest.raises(TableError, match="row 3, column `hour`: expected a number, found `late`"):
+        read_interactions(
+            lacking, catalog, options=ReadOptions(drop_incomplete=True), context=TYPES
+        )
+
+
+def test_a_fit_of_another_schema_is_not_resumed(tmp_path, monkeypatch):
+    """What an interrupted fit leaves has a name by the features: their parameters would not fit."""
+    names = []
+
+    def interrupted(part, config, vectors, options):
+        names.append(options.unfinished.name)
+        raise InterruptedError
+
+    monkeypatch.setattr("sanderling_trainer.policy.train.fit_policy", interrupted)
+    model = str(write_language_model(tmp_path / "model"))
+    events = log(np.random.default_rng(0))
+    for kind in ("number", "category", "number"):
+        schema = {"context": {"hour": kind}}
+        with pytest.raises(InterruptedError):
+            train(events, tmp_path / kind, items(), schema=schema, language_model=model, **SETTINGS)
+    assert names[0] == names[2] != names[1]
 
 
 def test_context_vectors_are_texts_and_features():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from tuf.api.metadata import Targets
 
 from sanderling import UpdateError
 from tests.support.bundles import reseal, write_bundle
+from tests.support.damage import alter, flip
 from tests.support.releases import (
     ITEMS,
     ReleaseWorld,
@@ -27,12 +27,6 @@ from tests.support.releases import (
 )
 
 pytestmark = pytest.mark.lab
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", ITEMS])
@@ -55,10 +49,7 @@ def test_tampered_target(world: ReleaseWorld, name: str) -> None:
 ])  # fmt: skip
 def test_tampered_metadata(world: ReleaseWorld, name: str, old: bytes, new: bytes) -> None:
     """Metadata that was changed after signing is refused, whichever role it belongs to."""
-    path = world.repository / "metadata" / name
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
+    alter(world.repository / "metadata" / name, old, new)
     world.fetch_fails("not signed by the trusted keys")
 
 

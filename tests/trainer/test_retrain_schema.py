@@ -20,8 +20,9 @@ pytestmark = pytest.mark.lab
 
 
 def test_a_changed_type_is_one_error_before_anything_is_learned(tmp_path):
-    """A category of texts that becomes a number, and another declaration beside the new table, are
-    errors with file, row, column, what was expected and found, and what to do."""
+    """A category of texts that becomes a number, declared again or not, and another declaration
+    beside the new table, are errors with file, row, column, what was expected and found, and what
+    to do."""
     shop = Shop(tmp_path)
     shop.day(2)
     rows = [{**row, "colour": at} for at, row in enumerate(shop_rows())]
@@ -30,8 +31,9 @@ def test_a_changed_type_is_one_error_before_anything_is_learned(tmp_path):
         r"new-items\.parquet, row 1, column `colour`: expected texts, as in release 1, found `0`;"
         " fix the column"
     )
-    with pytest.raises(TableError, match=expected):
-        shop.night(options=replace(SHIPS, items=str(table)))
+    for schema in (None, {"items": {"colour": "category"}}):
+        with pytest.raises(TableError, match=expected):
+            shop.night(options=replace(SHIPS, items=str(table), schema=schema))
 
     table = shop.table(shop_rows())
     (tmp_path / "schema.toml").write_text("[items]\ncolour = 'number'")
@@ -43,14 +45,14 @@ def test_a_changed_type_is_one_error_before_anything_is_learned(tmp_path):
 
 def test_values_of_a_category_keep_their_kind():
     """New texts are fine among texts, numbers are not; without earlier values anything is."""
-    known = {"hour": Attribute("category", since=2), "tags": Attribute("categories", since=2)}
+    known = {"hour": Attribute("category"), "tags": Attribute("categories")}
     before = [{"hour": 1, "tags": ["a"]}, {"hour": 2}]
-    check_same_kinds("t", before, [{"hour": 7, "tags": ["b", "c"]}, {}], known)
-    check_same_kinds("t", [], [{"hour": "7"}], known)
+    check_same_kinds("t", before, [{"hour": 7, "tags": ["b", "c"]}, {}], known, 2)
+    check_same_kinds("t", [], [{"hour": "7"}], known, 2)
     with pytest.raises(TableError, match=r"t, row 2, column `hour`: expected numbers, as in"):
-        check_same_kinds("t", before, [{}, {"hour": "7"}], known)
+        check_same_kinds("t", before, [{}, {"hour": "7"}], known, 2)
     with pytest.raises(TableError, match=r"row 1, column `tags`: expected texts, as in release 2"):
-        check_same_kinds("t", before, [{"tags": ["b", 3]}], known)
+        check_same_kinds("t", before, [{"tags": ["b", 3]}], known, 2)
 
 
 def test_a_changed_vector_is_a_change_of_the_catalog(tmp_path):

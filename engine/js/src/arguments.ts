@@ -6,13 +6,13 @@
  */
 
 import { MAX_POOL } from "./bundle/manifest.js";
-import { isPromise, shown, typeName } from "./errors.js";
+import { isIterable, isPromise, shown, typeName } from "./errors.js";
+import { MAX_NAME } from "./events/wire.js";
 import { isWellFormed } from "./runtime/text.js";
 import { FoundItems, Slate, type SlateItem } from "./slate.js";
 import { countCharacters, isPrintable } from "./unicode.js";
 
 const MAX_SLOTS = 1000;
-const MAX_NAME = 512;
 const MAX_TIMEOUT_S = 3600;
 
 /** An item of a slate or of a search, or its id. */
@@ -93,7 +93,7 @@ export function checkTexts(texts: Readonly<Record<string, unknown>>): void {
 }
 
 function checkName(name: string, value: string): void {
-  const length = [...value].length;
+  const length = countCharacters(value);
   if (length < 1 || length > MAX_NAME) {
     throw new RangeError(`${name}: expected 1 to ${MAX_NAME} characters, found ${length}`);
   }
@@ -138,14 +138,13 @@ export function checkNumber(name: string, value: unknown, atLeast: number, atMos
  * A text is a collection of its letters, so that "12" would mean the items 1 and 2.
  */
 export function checkSeveral(name: string, several: unknown): unknown[] {
-  const isCollection = typeof several === "object" && several !== null;
-  if (!isCollection || !(Symbol.iterator in several)) {
+  if (!isIterable(several)) {
     throw new TypeError(
       `${name}: expected several, such as an array, found one ${typeName(several)};` +
         " put it into an array",
     );
   }
-  return Array.from(several as Iterable<unknown>);
+  return Array.from(several);
 }
 
 /**
@@ -162,11 +161,13 @@ function kindOf(value: unknown): string {
   return value == null || isPromise(value) ? kind : `${kind} ${shown(value)}`;
 }
 
+/** Returns the id of an item, or what stands for it where that is none. */
+function idIn(item: unknown): unknown {
+  return typeof item === "string" ? item : (item as { id?: unknown } | null | undefined)?.id;
+}
+
 function idOf(name: string, item: unknown): string {
-  if (typeof item === "string") {
-    return item;
-  }
-  const id = typeName(item) === "object" ? (item as { id?: unknown }).id : undefined;
+  const id = idIn(item);
   if (typeof id !== "string") {
     throw new TypeError(
       `${name}: expected ids or items of a slate, found ${kindOf(item)}`,
@@ -196,7 +197,7 @@ export function pagesBefore(user: string, after: unknown): string[] {
 export function itemsOnSlate(slate: Slate, items: unknown): SlateItem[] {
   const byId = new Map(slate.items.map((item) => [item.id, item]));
   return checkSeveral("items", items).map((item) => {
-    const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
+    const id = idIn(item);
     if (typeof id !== "string") {
       throw new TypeError(
         "item: expected an item of the slate, such as slate.items[0], or its id," +
@@ -266,7 +267,7 @@ export function checkPins(pin: unknown, k: number): ReadonlyMap<number, string> 
     if (slot < 0 || slot >= k) {
       throw new RangeError(`pin: expected slots 0 to ${k - 1}, as k is ${k}, found ${slot}`);
     }
-    const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
+    const id = idIn(item);
     if (typeof id !== "string") {
       throw new TypeError(
         `pin: slot ${slot}: expected an id or an item of a slate, found ${typeName(item)}`,

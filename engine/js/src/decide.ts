@@ -7,10 +7,10 @@ import type { Draw } from "./exploration/draw.js";
 import * as newcomers from "./exploration/newcomers.js";
 import { planOfOthers, withPins } from "./exploration/pins.js";
 import * as schemes from "./exploration/schemes.js";
-import type { Eligibility } from "./ranking/eligibility.js";
 import { NO_NEWCOMERS } from "./ranking/newcomers.js";
 import { concatenate } from "./ranking/rows.js";
 import type { Scorer } from "./ranking/scorer.js";
+import { boostsOf } from "./rules/boosts.js";
 import { NOTHING_PINNED, pinsInForce } from "./rules/pins.js";
 import { utf8Length } from "./runtime/text.js";
 import { type Explanation, Slate, SlateItem } from "./slate.js";
@@ -21,14 +21,11 @@ const ROOM_FOR_MARK = 16;
 
 /** For whom a slate is decided. */
 export interface DecisionSubject {
-  /** The user vector [d], residual included. */
+  /** The user vector [d]. */
   readonly vector: Float32Array;
 
   /** The user's name on the wire. */
   readonly pseudonym: string;
-
-  /** What of the vector was learned on this device [d]; null without personalization. */
-  readonly residual: Float64Array | null;
 }
 
 /**
@@ -43,7 +40,7 @@ export function decide(
   request: RecommendRequest,
   decision: string,
 ): DecisionRecord {
-  const { vector, pseudonym, residual } = subject;
+  const { vector, pseudonym } = subject;
   const candidates = candidatesOf(scorer, vector, plan, request);
   const items = drawItems(scorer, vector, plan, request, candidates, decision);
   const eligible = candidates.ranking.eligible + candidates.pins.slots.length;
@@ -59,12 +56,7 @@ export function decide(
     earlier: request.earlier,
     arm: null,
   });
-  return { scorer, vector, plan, request, candidates, slate, residual, arm: null };
-}
-
-/** Returns the vectors [d] of the pool from which a slate was drawn, best first. */
-export function poolVectors(record: DecisionRecord): Float32Array[] {
-  return Array.from(record.candidates.ranking.rows, (row) => record.scorer.vector(row));
+  return { scorer, vector, plan, request, candidates, slate, arm: null };
 }
 
 /** Returns the probability that a slot behind the guarded ones showed a newcomer. */
@@ -108,32 +100,20 @@ export function isPoolShaped(record: DecisionRecord): boolean {
 /** Returns what boosts added to the scores of the pool, null without boosts. */
 export function poolBoosts(record: DecisionRecord): Float64Array | null {
   const { ranking, eligible } = record.candidates;
-  if (eligible.boosts === null) {
-    return null;
-  }
-  return Float64Array.from(ranking.rows, (row) => boostOf(eligible, row));
+  return eligible.boosts && boostsOf(eligible.boosts, ranking.rows);
 }
 
-/** Returns a decision with its slate drawn by another plan, or from other candidates. */
-export function drawnAgain(
-  record: DecisionRecord,
-  plan: Exploration,
-  candidates: Candidates,
-): DecisionRecord {
-  const { scorer, vector, request, slate } = record;
-  const items = drawItems(scorer, vector, plan, request, candidates, slate.decision);
-  return { ...record, plan, candidates, slate: slate.with({ items }) };
-}
-
-/** Returns the slate that a decision would have made without exploration. */
-export function greedySlate(record: DecisionRecord): Slate {
-  return drawnAgain(record, schemes.greedy(record.plan), record.candidates).slate;
+/** Returns the items that a decision would have shown without exploration. */
+export function greedyItems(record: DecisionRecord): SlateItem[] {
+  const { scorer, vector, request, candidates, slate } = record;
+  const plan = schemes.greedy(record.plan);
+  return drawItems(scorer, vector, plan, request, candidates, slate.decision);
 }
 
 /** Repeats a decision, and compares it with the logged one. */
 export function explain(record: DecisionRecord): Explanation {
   const { scorer, plan, request, slate } = record;
-  const subject = { ...record, pseudonym: slate.pseudonym };
+  const subject = { vector: record.vector, pseudonym: slate.pseudonym };
   const repeated = decide(scorer, subject, plan, request, slate.decision);
   return {
     decision: repeated.slate.decision,
@@ -142,7 +122,7 @@ export function explain(record: DecisionRecord): Explanation {
     epsilon: epsilonOf(repeated),
     pool: repeated.candidates.ranking.rows.length,
     eligible: repeated.candidates.ranking.eligible,
-    greedy: greedySlate(record).items.map((item) => item.id),
+    greedy: greedyItems(record).map((item) => item.id),
     slate: repeated.slate.items,
     isIdentical: areIdentical(repeated.slate.items, slate.items),
   };
@@ -271,15 +251,10 @@ function scoreOutside(
   candidates: Candidates,
   row: number,
 ): number {
-  const [score] = scorer.scores(vector, Int32Array.of(row));
-  return candidates.eligible.boosts === null
-    ? score!
-    : score! + boostOf(candidates.eligible, row);
-}
-
-function boostOf(eligible: Eligibility, row: number): number {
-  const { sums, code } = eligible.boosts!;
-  return sums[code[row]!]!;
+  const rows = Int32Array.of(row);
+  const [score] = scorer.scores(vector, rows);
+  const { boosts } = candidates.eligible;
+  return boosts === null ? score! : score! + boostsOf(boosts, rows)[0]!;
 }
 
 /** Returns the ranks of the slate of a request: of the pool, of newcomers, and of pins. */

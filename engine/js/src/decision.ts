@@ -69,16 +69,13 @@ export interface Candidates {
 export interface DecisionRecord {
   readonly scorer: Scorer;
 
-  /** The user vector [d], residual included. */
+  /** The user vector [d]. */
   readonly vector: Float32Array;
 
   readonly plan: Exploration;
   readonly request: RecommendRequest;
   readonly candidates: Candidates;
   readonly slate: Slate;
-
-  /** What of `vector` was learned on this device [d]; null without personalization. */
-  readonly residual: Float64Array | null;
 
   /** The arm of an experiment that the install is in. */
   readonly arm: Arm | null;

@@ -20,7 +20,7 @@ export class ReasonCalls extends SearchCalls {
   async why(slate: Slate, item: ItemOrId): Promise<Reasons> {
     checkSlate(slate);
     const [shown] = itemsOnSlate(slate, [item]);
-    const inputs = await this.profiles.decisionInputs(slate, this.scorer);
+    const inputs = this.profiles.decisionInputs(slate, this.scorer);
     return explainItem(inputs, shown!.id);
   }
 

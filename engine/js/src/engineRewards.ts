@@ -11,7 +11,7 @@ import {
   itemsOnSlate,
 } from "./arguments.js";
 import { EngineParts } from "./engineParts.js";
-import { StorageError, typeName } from "./errors.js";
+import { isIterable, StorageError, typeName } from "./errors.js";
 import type { OutboxCounters } from "./outbox/outbox.js";
 import type { UpdateCounters } from "./releases/activeBundle.js";
 import type { Receipt, Slate, SlateItem } from "./slate.js";
@@ -135,7 +135,7 @@ export class RewardCalls extends EngineParts {
   async observe(user: string, item: string, kind = "view"): Promise<void> {
     checkTexts({ user, item, kind });
     await this.beginCall();
-    await this.profiles.observe(user, item, kind, this.scorer);
+    this.profiles.observe(user, item, kind, this.scorer);
   }
 
   /**
@@ -186,8 +186,7 @@ function rewardsBySlot(
   slate: Slate,
   values: Iterable<readonly [ItemOrId, number]>,
 ): [SlateItem, number][] {
-  const isPairs = typeof values === "object" && values !== null && Symbol.iterator in values;
-  if (!isPairs) {
+  if (!isIterable(values)) {
     throw new TypeError(
       `values: expected pairs of an item and its reward, such as a Map, found ${typeName(values)}`,
     );

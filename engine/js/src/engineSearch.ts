@@ -59,7 +59,7 @@ export class SearchCalls extends CatalogCalls {
       if (!hasWords) {
         return new FoundItems(scorer.bundle.manifest.release, []);
       }
-      const taste = await this.#taste(scorer, user, nowMs);
+      const taste = this.#taste(scorer, user, nowMs);
       const meaning = await this.recommender.encode(scorer, cut(query, MAX_QUERY));
       const search = this.itemSearch.text(scorer);
       return foundItems(scorer, search.search(query, k, taste, meaning, masks));
@@ -110,11 +110,11 @@ export class SearchCalls extends CatalogCalls {
   }
 
   /** Returns the user vector [d], without a user that of a new one. */
-  async #taste(scorer: Scorer, user: string | null, nowMs: number): Promise<Float32Array> {
+  #taste(scorer: Scorer, user: string | null, nowMs: number): Float32Array {
     if (user === null) {
       return scorer.userModel.userVector(scorer.userModel.initialState());
     }
-    return userVector(scorer, await this.profiles.snapshot(user, nowMs, scorer), null);
+    return userVector(scorer, this.profiles.snapshot(user, nowMs, scorer), null);
   }
 }
 

@@ -65,7 +65,14 @@ export function typeName(value: unknown): string {
 
 /** Returns whether a value is a promise, of whatever library. */
 export function isPromise(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "then" in value;
+  // A catalog may have an attribute `then`, which is no function.
+  const then = typeof value === "object" && value !== null && "then" in value ? value.then : null;
+  return typeof then === "function";
+}
+
+/** Returns whether a value is a collection; a text, one of its letters, is none. */
+export function isIterable(value: unknown): value is Iterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.iterator in value;
 }
 
 /** Returns an error in words, with its cause: `fetch` in Node says the reason only there. */

@@ -140,9 +140,9 @@ export function stateOptions(options: EngineOptions): StateOptions {
     throw new TypeError(`mayUpload: expected a function, found ${typeName(mayUpload)}`);
   }
   checkNumber("outboxBytes", outboxBytes, ...OUTBOX_BYTES);
-  checkOptional({ privacy }, PRIVACY_EPSILON);
-  checkOptional({ windowS }, WINDOW_S);
-  checkOptional({ pseudonymDays }, PSEUDONYM_DAYS);
+  checkOptional("privacy", privacy, PRIVACY_EPSILON);
+  checkOptional("windowS", windowS, WINDOW_S);
+  checkOptional("pseudonymDays", pseudonymDays, PSEUDONYM_DAYS);
   if (privacy !== null && windowS !== null) {
     throw new RangeError(
       "privacy: expected no `windowS` with it, found one: the times of outcomes would reveal the" +
@@ -201,12 +201,11 @@ function transportOf(options: EngineOptions, hasState: boolean): Transport | nul
 }
 
 function checkOptional(
-  option: Readonly<Record<string, unknown>>,
+  name: string,
+  value: unknown,
   [atLeast, atMost]: readonly [number, number],
 ): void {
-  for (const [name, value] of Object.entries(option)) {
-    if (value !== null) {
-      checkNumber(name, value, atLeast, atMost);
-    }
+  if (value !== null) {
+    checkNumber(name, value, atLeast, atMost);
   }
 }

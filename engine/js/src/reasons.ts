@@ -127,9 +127,6 @@ export interface Reasons {
    */
   readonly words: readonly WordReason[];
 
-  /** The score less that without what this device learned from rewards; null without `adapt`. */
-  readonly learnedEffect: number | null;
-
   /** The place in the greedy order, as on the slate. */
   readonly rank: number;
 

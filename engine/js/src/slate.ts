@@ -108,27 +108,11 @@ export interface SlateFields {
 }
 
 /** One decision: its items in the order of their slots, over which it can be iterated. */
-export class Slate implements SlateFields, Iterable<SlateItem> {
-  readonly decision: string;
-  readonly user: string;
-  readonly pseudonym: string;
-  readonly release: number;
-  readonly items: readonly SlateItem[];
-  readonly eligible: number;
-  readonly shortage: string;
-  readonly earlier: readonly string[];
-  readonly arm: string | null;
+export interface Slate extends SlateFields {}
 
+export class Slate implements Iterable<SlateItem> {
   constructor(fields: SlateFields) {
-    this.decision = fields.decision;
-    this.user = fields.user;
-    this.pseudonym = fields.pseudonym;
-    this.release = fields.release;
-    this.items = fields.items;
-    this.eligible = fields.eligible;
-    this.shortage = fields.shortage;
-    this.earlier = fields.earlier;
-    this.arm = fields.arm;
+    Object.assign(this, fields);
   }
 
   /** The number of items. */
@@ -147,12 +131,12 @@ export class Slate implements SlateFields, Iterable<SlateItem> {
 
   /** Returns the same slate with other values in some fields. */
   with(fields: Partial<SlateFields>): Slate {
-    return new Slate({ ...(this as SlateFields), ...fields });
+    return new Slate({ ...this, ...fields });
   }
 
   /** Returns the slate as values that JSON can hold, as `to_dict` does in Python. */
   toJSON(): Omit<SlateFields, "earlier"> {
-    const { earlier: _, ...fields } = { ...(this as SlateFields) };
+    const { earlier: _, ...fields }: SlateFields = { ...this };
     return fields;
   }
 }

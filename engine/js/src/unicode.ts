@@ -77,7 +77,7 @@ export function wordMatches(text: string): RegExpMatchArray[] {
 /** Returns a text with one blank between its parts, and none around them. */
 export function withSingleBlanks(text: string): string {
   return text
-    .split(new RegExp(BLANKS, "gu"))
+    .split(BLANKS)
     .filter((part) => part !== "")
     .join(" ");
 }

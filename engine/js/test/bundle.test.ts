@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 
 import { Bundle } from "../src/bundle/bundle.js";
+import { decodeJson } from "../src/bundle/decodeJson.js";
 import { FetchSource, MemorySource } from "../src/bundle/source.js";
 import { viewTensors } from "../src/bundle/tensors.js";
 import { BundleError } from "../src/errors.js";
@@ -42,6 +43,22 @@ test("A bundle opens by URL without the files that only texts need.", async () =
   const names = ["catalog.jsonl", "items.safetensors", "manifest.json", "policy.safetensors"];
   assert.deepEqual(asked.map((url) => url.split("/").at(-1)).sort(), names);
   assert.equal((await bundle.read("tokenizer.json")).length, 2760);
+});
+
+test("A verified bundle is read whole, each file once.", async () => {
+  const { asked, source } = server(FILES);
+  await Bundle.open(source, true);
+  assert.deepEqual(asked.map((url) => url.split("/").at(-1)).sort(), [...FILES.keys()].sort());
+});
+
+test("A catalog whose items have an attribute `then` is read.", () => {
+  const text = '{"id": "a", "then": {"then": 1}}';
+  const entry = decodeJson("catalog.jsonl: row 0", new TextEncoder().encode(text));
+  assert.deepEqual(entry, { id: "a", then: { then: 1 } });
+  assert.throws(
+    () => decodeJson("catalog.jsonl: row 0", new TextEncoder().encode("[1, ")),
+    new BundleError("catalog.jsonl: row 0: Expected `object`, got `array`"),
+  );
 });
 
 test("A bundle that is not there, or a failing server, is an error with the URL.", async () => {

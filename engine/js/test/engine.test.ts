@@ -4,7 +4,6 @@ import { test } from "node:test";
 import { Engine } from "../src/engine.js";
 import { TINY } from "./support/bundles.js";
 
-
 test("A slate has k items with probabilities, and is the same when it is explained.", async () => {
   const engine = await Engine.open(TINY);
   await engine.observe("ada", "five-children-and-it", "like");

@@ -50,6 +50,20 @@ test("A bundle that ranks or encodes otherwise than in the lab is refused.", asy
   }
 });
 
+test("A bundle whose rules no request can meet is refused.", async () => {
+  const files = filesIn("tests/golden/bundle-1");
+  const manifest = JSON.parse(new TextDecoder().decode(files.get("manifest.json")));
+  for (const [where, message] of [
+    [{ shelves: "sea" }, /manifest.json: rules: .*shelves/],
+    [{ id: "no such item" }, /manifest.json: rules: /],
+    [{ year: { above: 1 } }, /manifest.json: rules: .*expected an operator/],
+  ] as const) {
+    manifest.rules = { where };
+    files.set("manifest.json", new TextEncoder().encode(JSON.stringify(manifest)));
+    await assert.rejects(Engine.open(new MemorySource(files), options), message);
+  }
+});
+
 test("Without the encoder's packages a bundle opens, and contexts are ignored.", async () => {
   const encoder = async (): Promise<never> => {
     throw new MissingPackageError("onnxruntime-web", "not found");

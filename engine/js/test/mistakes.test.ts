@@ -5,6 +5,7 @@ import { FetchSource } from "../src/bundle/source.js";
 import { withCause } from "../src/errors.js";
 import { Engine, type EngineOptions, FileStorage, FolderSource } from "../src/node.js";
 import { TINY } from "./support/bundles.js";
+import { FlakyStorage } from "./support/fakes.js";
 
 /** Types are no help in JavaScript: what its callers pass by mistake. */
 type Anything = any;
@@ -39,6 +40,15 @@ test("A forgotten await is called a promise.", async () => {
     /^TypeError: after: expected what `recommend` returned, found a promise: await it first$/,
   );
   await assert.rejects(engine.reward(slate as Anything, "moby-dick", 1), /found a promise: await/);
+});
+
+test("An attribute may be called `then`: what has one is no promise.", async () => {
+  const engine = await open(TINY);
+  await engine.upsertItems([{ id: "new", text: "A quay", then: "fog" }]);
+  const [item] = await engine.recommend({ user: "ada", among: ["new"], where: { then: "fog" } });
+  assert.equal(item!.attributes["then"], "fog");
+  await engine.setAttributes({ emma: { then: "rain" } });
+  assert.equal((await engine.recommend({ user: "ada", atMost: { then: 1 } })).length, 10);
 });
 
 test("A web page in the place of a manifest is called so, with the address to check.", async () => {
@@ -93,4 +103,24 @@ test("An error's cause is told where it has one.", () => {
   const several = Object.assign(new AggregateError([]), { code: "ECONNREFUSED" });
   assert.equal(withCause(new Error("no", { cause: several })), "Error: no (ECONNREFUSED)");
   assert.equal(withCause("odd"), "odd");
+});
+
+test("A closed engine recommends, and says that nothing is stored any more.", async (t) => {
+  const warn = t.mock.method(console, "warn", () => {});
+  const engine = await open(TINY, { state: new FlakyStorage() });
+  const slate = await engine.recommend({ user: "ada" });
+  assert.equal(engine.storageFault, null);
+  await engine.close();
+
+  assert.equal(engine.storageFault, "the outbox is closed");
+  const receipt = await engine.reward(slate, slate.items[0]!, 1);
+  assert.deepEqual([receipt.stored, receipt.reason], [false, "not stored: the outbox is closed"]);
+  assert.equal(warn.mock.callCount(), 0);
+  assert.equal((await engine.recommend({ user: "ada" })).length, slate.length);
+  await engine.observe("ada", slate.items[0]!.id);
+  const warnings = warn.mock.calls.map((call) => String(call.arguments[0]));
+  assert.deepEqual(warnings, [
+    "sanderling: not stored: the outbox is closed; open another engine",
+  ]);
+  assert.equal(engine.counters().outbox?.lost["closed"], 2);
 });

@@ -76,6 +76,21 @@ def rules_of(scorer: Scorer) -> BundleRules:
     return _parsed(msgspec.json.encode(given))
 
 
+def fault_in(scorer: Scorer, checked: BundleRules) -> str | None:
+    """Return what is wrong with rules in a catalog: an attribute that no item has, or that no item
+    meets them; None for nothing."""
+    if checked.where is None and not checked.boost:
+        return None
+    try:
+        eligible = scorer.eligible(checked.where, None, checked.boost)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    user = scorer.user_model.user_vector(scorer.user_model.initial_state())
+    if not scorer.rank(user, 1, eligible=eligible).eligible:
+        return "where: expected a rule that some items meet, found one of none"
+    return None
+
+
 @lru_cache(maxsize=8)
 def _parsed(given: bytes) -> BundleRules:
     return parse(msgspec.json.decode(given, type=Rules))

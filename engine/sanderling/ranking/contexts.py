@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sanderling.bundle.features import CATEGORIES, Feature
 from sanderling.errors import shown
-from sanderling.ranking.attributes import EXPECTED, ScalarColumn, make_column
+from sanderling.ranking.attributes import empty_column
 from sanderling.ranking.features import FeatureMap
 
 Vector = NDArray[np.float32]
@@ -54,8 +54,7 @@ def features_of(features: FeatureMap, contexts: Sequence[Mapping[str, Any]]) -> 
     """Return the features [m, F] of contexts, given their values by name."""
     names = [feature.name for feature in features.schema.features]
     columns = {name: [values.get(name) for values in contexts] for name in names}
-    found = features.features(columns, len(contexts))
-    return found.project(np.eye(features.schema.columns, dtype=np.float32))
+    return features.features(columns, len(contexts)).matrix(features.schema.columns)
 
 
 def with_text(context: Vector, text: Vector | None, t: int) -> Vector:
@@ -86,6 +85,4 @@ def _fault(feature: Feature, value: Any) -> str | None:
             return "one text, number or boolean"
         is_fine = all(isinstance(each, str | int | float) for each in elements)
         return None if is_fine else "texts, numbers or booleans"
-    column = make_column([value], feature.type)
-    assert isinstance(column, ScalarColumn)
-    return EXPECTED[feature.type] if np.isnan(column.numbers[0]) else None
+    return empty_column(feature.type, 0).fault(value)

@@ -42,6 +42,13 @@ class Features:
     weights: Floats
     """[e]: the feature of this row and column; those of no entry are 0."""
 
+    def matrix(self, columns: int) -> Floats:
+        """Return ψ float32 [n, F] of each row, given F."""
+        found = np.zeros((len(self.dense), columns), np.float32)
+        found[:, : self.dense.shape[1]] = self.dense
+        found[self.rows, self.columns] = self.weights
+        return found
+
     def project(self, project: Floats) -> Floats:
         """Return B ψ float32 [n, d] of each row, given B [d, F]."""
         added: Floats = self.dense @ project[:, : self.dense.shape[1]].T

@@ -1,4 +1,5 @@
-"""Checks that a bundle computes on this machine what it computed in the lab.
+"""Checks that a bundle computes on this machine what it computed in the lab, and that requests can
+meet its rules.
 
 Hashes show that a bundle was not altered; its golden inputs and outputs show that encoder, policy
 and items work together here.
@@ -12,6 +13,7 @@ import numpy as np
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
+from sanderling.ranking.bundle_rules import fault_in, rules_of
 from sanderling.ranking.encoder_operators import operator_faults
 from sanderling.ranking.scorer import Scorer
 
@@ -22,8 +24,8 @@ DEPTH = 10  # items of a golden ranking
 
 
 def faults(bundle: Bundle) -> list[str]:
-    """Return where the bundle's results differ from the lab's, or which operators its encoder must
-    not have; an empty list when there is nothing of that."""
+    """Return where the bundle's results differ from the lab's, what is wrong with its rules, or
+    which operators its encoder must not have; an empty list when there is nothing of that."""
     unsafe = operator_faults(bundle.folder / "encoder.onnx")
     if unsafe:
         return unsafe
@@ -36,12 +38,18 @@ def faults(bundle: Bundle) -> list[str]:
     scorer = Scorer(bundle)
     try:
         results = [
+            _rules_fault(scorer),
             *(_text_fault(scorer, text) for text in golden.texts),
             *(_state_fault(scorer, i, state) for i, state in enumerate(golden.states)),
         ]
     except (SanderlingError, ValueError) as error:
         return [str(error)]
     return [fault for fault in results if fault is not None]
+
+
+def _rules_fault(scorer: Scorer) -> str | None:
+    fault = fault_in(scorer, rules_of(scorer))
+    return None if fault is None else f"manifest.json: rules: {fault}"
 
 
 def _text_fault(scorer: Scorer, golden: GoldenText) -> str | None:

@@ -289,7 +289,11 @@ class Uploader:
         self.counters.rejected += len(rejected)
 
         self._max_events = min(self._options.max_events, self._max_events + 1)
-        self._backoff.reset()
+        # A rejected loss leaves another one: a collector that rejects them all must not be asked
+        # without a pause.
+        is_stuck = not stored and all(_is_loss(event) for event in batch)
+        if not is_stuck:
+            self._backoff.reset()
         self.counters.last_status = response.status
         self.counters.last_problem = ""
         self._warned.clear()
@@ -297,7 +301,8 @@ class Uploader:
         if self._outbox.install in decoded.rotate:
             self.counters.rotations += 1
             self._options.on_rotate()
-        return self._back_off_for(response) if len(verdicts) < len(batch) else 0.0
+        must_wait = is_stuck or len(verdicts) < len(batch)
+        return self._back_off_for(response) if must_wait else 0.0
 
     def _forget_erased_install(self) -> float:
         """Erase the install here too, as the collector has done, and take a new identity."""
@@ -330,6 +335,10 @@ class Uploader:
     def _pause(self, delay_s: float) -> float:
         self._not_before_ms = self._clock.mono_ms() + round(delay_s * 1000)
         return delay_s
+
+
+def _is_loss(event: StoredEvent) -> bool:
+    return isinstance(codec.decode(event.line), wire.Loss)
 
 
 def _decode_response(body: bytes) -> wire.BatchResponse:

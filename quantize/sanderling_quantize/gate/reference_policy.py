@@ -100,9 +100,11 @@ class FloatPolicy:
     def new_items(self, count: int, rng: np.random.Generator) -> NewItems:
         """Return some items with typed attributes; none in catalogs without any."""
         checkpoint = self._checkpoint
-        placed = checkpoint.tensors.get("item.placed", self.vectors[:0])
-        rows = rng.choice(len(placed), min(count, len(placed)), replace=False)
-        return NewItems([checkpoint.new_item(int(row)) for row in rows], placed[rows])
+        n = len(self.vectors) if "item.features" in checkpoint.tensors else 0
+        rows = rng.choice(n, min(count, n), replace=False)
+        # The residual is what an item's own history adds, which a new one lacks.
+        placed = self.vectors[rows] - checkpoint.tensors["item.residual"][rows]
+        return NewItems([checkpoint.new_item(int(row)) for row in rows], placed)
 
     def user_vectors(self, histories: Sequence[Events]) -> NDArray[np.float32]:
         """Return the user vectors [q, d] after these histories."""

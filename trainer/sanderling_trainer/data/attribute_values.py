@@ -13,8 +13,10 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from sanderling.bundle.columns import AttributeType
+from sanderling.bundle.features import CATEGORIES
 from sanderling.errors import TableError
 from sanderling.ranking.attributes import TYPE_NAMES, kind_of, type_of
+from sanderling.ranking.item_text import is_empty
 from sanderling.tables import cells
 from sanderling_trainer.data.files import SourceTable
 from sanderling_trainer.data.python_values import python_values
@@ -88,7 +90,7 @@ def _inferred(items: SourceTable, name: str) -> tuple[Attribute | None, Values]:
     if _is_vector(items.table.column(name)):
         return Attribute("vector"), vector_column(items, name)
     values = [plain(value) for value in python_values(items.name, name, items.table.column(name))]
-    given = [None if value in ("", []) else value for value in values]
+    given = [None if is_empty(value) else value for value in values]
     kind = "text" if name == "title" else type_of(given, name)
     return (Attribute(kind) if kind else None), given
 
@@ -135,7 +137,7 @@ def fitted(value: object, attribute: Attribute) -> object:
     value = plain(value)
     if isinstance(value, list):
         value = [part for part in value if part != ""]
-    if value is None or value in ("", []):
+    if is_empty(value):
         return None
     kind = attribute.type
     if kind == "number":
@@ -155,21 +157,26 @@ def fitted(value: object, attribute: Attribute) -> object:
 
 
 def check_same_kinds(
-    name: str, before: Sequence[Record], after: Sequence[Record], attributes: Attributes
+    name: str,
+    before: Sequence[Record],
+    after: Sequence[Record],
+    attributes: Attributes,
+    release: int,
 ) -> None:
     """Raise `TableError` where a category of one release has values that the one before it would
     not compare: numbers among texts, or the reverse.
 
     before, after: the records of the two catalogs, the second of the table called `name`.
+    attributes, release: of the first catalog.
     """
     for attribute, known in attributes.items():
-        if known.type not in ("category", "categories") or not known.since:
+        if known.type not in CATEGORIES:
             continue
         old = _kinds(record.get(attribute) for record in before)
         for row, record in enumerate(after):
             found = _kinds([record.get(attribute)]) - old
             if old and found:
-                expected = f"{' and '.join(sorted(old))}, as in release {known.since}"
+                expected = f"{' and '.join(sorted(old))}, as in release {release}"
                 error = cells.fault(name, row, attribute, expected, record[attribute])
                 raise TableError(
                     f"{error}; fix the column, give the attribute another name, or train a new"

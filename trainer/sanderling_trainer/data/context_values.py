@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 
 from sanderling_trainer.data.attribute_values import typed_values
 from sanderling_trainer.data.columns import Columns
-from sanderling_trainer.data.files import SourceTable
 from sanderling_trainer.data.schema import Attributes
 
 Values = dict[str, dict[str, object]]
@@ -24,9 +24,9 @@ def with_values(columns: Columns, texts: pa.Array, declared: Attributes) -> tupl
     found = [name for name in declared if name in source.table.column_names]
     if not found:
         return texts, {}
-    table = source.table if columns.rows is None else source.table.take(columns.rows)
-    given = SourceTable(source.name, table, lambda: [(source.name, table.num_rows)])
-    cells = {name: typed_values(given, name, declared[name]) for name in found}
+    if columns.rows is not None:
+        source = replace(source, table=source.table.take(columns.rows), rows=columns.rows)
+    cells = {name: typed_values(source, name, declared[name]) for name in found}
 
     values: Values = {}
     keys: list[str | None] = []

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pyarrow.dataset as ds
@@ -45,8 +46,12 @@ class SourceTable:
     parts: Callable[[], list[tuple[str, int]]]
     """Returns name and number of rows of each file that the table came from."""
 
+    rows: np.ndarray | None = None
+    """int64 [n], which row of these files each row is; None: all of them."""
+
     def place(self, row: int) -> tuple[str, int]:
         """Return the name of the file that a row came from, and the row's number in it, from 0."""
+        row = row if self.rows is None else int(self.rows[row])
         for name, rows in self.parts():
             if row < rows:
                 return name, row

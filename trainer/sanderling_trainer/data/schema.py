@@ -45,7 +45,7 @@ class Attribute:
     """Of a vector that is no column of the items table: where it is read from."""
 
     since: int = 0
-    """The release whose catalog had this type first, 0 if `schema.toml` declares it."""
+    """The active release, whose catalog has this type; 0 if `schema.toml` declares it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

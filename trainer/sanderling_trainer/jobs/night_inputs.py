@@ -84,10 +84,12 @@ class NightInputs:
         metadata = active.metadata
         catalog = active.catalog
         if options.items is not None:
-            known = _known_types(active, options)
-            catalog = read_catalog(options.items, options.tables, known)
+            catalog = read_catalog(options.items, options.tables, _known_types(active, options))
             table = getattr(options.items, "name", str(options.items))
-            check_same_kinds(table, active.catalog.records, catalog.records, known)
+            before = active.catalog
+            check_same_kinds(
+                table, before.records, catalog.records, before.attributes, metadata.release
+            )
         change = change_between(active.catalog, catalog)
         texts = {"items": catalog.texts} if change else {}
         latest = clock.wall_ms() // 1000 + DAY

@@ -39,7 +39,7 @@ class Vocabulary:
     text_dim: int
     """t, the width of texts' vectors."""
 
-    context_features: int = 0
+    context_features: int
     """C, how many features of contexts stand behind their texts' vectors."""
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sanderling.bundle.features import CONTEXT, ITEM, FeatureTensors
 from sanderling.ranking.features import FeatureMap
-from sanderling_quantize.checkpoint import readable
+from sanderling_quantize.checkpoint import VECTORS, readable
 from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.schema import Attribute
 from sanderling_trainer.data.tables import Catalog
@@ -43,7 +43,6 @@ from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 WATERMARK = "watermark.parquet"
-VECTORS = "vectors.safetensors"
 
 NAMES = {
     "state.input": "input",
@@ -236,8 +235,7 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _feature_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dict[str, Tensor]:
-    """Return what a device needs to place a new item by its attributes, and where the lab would
-    place each item of the catalog if it were new."""
+    """Return what a device needs to place a new item by its attributes."""
     if features is None:
         return {}
     project = network.feature_project
@@ -245,8 +243,7 @@ def _feature_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dic
     if project is not None:
         weights = project.detach().cpu().numpy()
     found = FeatureTensors(features.schema, weights, features.mean).tensors(ITEM)
-    tensors = {name: torch.from_numpy(tensor.copy()) for name, tensor in found.items()}
-    return tensors | {"item.placed": network.content().cpu().contiguous()}
+    return {name: torch.from_numpy(tensor.copy()) for name, tensor in found.items()}
 
 
 @torch.no_grad()

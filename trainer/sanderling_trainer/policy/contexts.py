@@ -65,15 +65,14 @@ def initialize_contexts(context: TrainingContext) -> None:
     n = len(items)
     rows = torch.arange(n, device=items.device)[:: -(-n // SAMPLE)]
     of_texts = _deviation(network.text[rows] @ network.project.T, items[rows])
-    of_users = _deviation(_users(context), items[rows])
+    of_users = _deviation(_users(context, items), items[rows])
     if of_texts > 0.0 and of_users > 0.0:
         network.context_project.copy_(SHARE * of_users / of_texts * network.project)
 
 
-def _users(context: TrainingContext) -> torch.Tensor:
-    """Return the vectors [q, d] of some users after their last event."""
+def _users(context: TrainingContext, items: torch.Tensor) -> torch.Tensor:
+    """Return the vectors [q, d] of some users after their last event, given all items' [n, d]."""
     network = context.network
-    items = network.items()
     histories = _some_histories(context)
     users = []
     for batch in batches(histories, context.config.batch_events, context.device):

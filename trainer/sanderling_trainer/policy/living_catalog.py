@@ -14,7 +14,7 @@ from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.feature_schema import attribute_table
-from sanderling_trainer.policy.model.attribute_table import PREFIX, AttributeTable
+from sanderling_trainer.policy.model.attribute_table import PREFIX
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -160,17 +160,11 @@ def _network(
     table = attribute_table(checkpoint.features, catalog)
     network = PolicyNetwork(checkpoint.config, text, before.contexts, kinds, table)
     # The features are those of the new catalog.
-    state = {
-        name: values for name, values in before.state_dict().items() if not name.startswith(PREFIX)
+    features = {
+        name: values for name, values in network.state_dict().items() if name.startswith(PREFIX)
     }
-    network.load_state_dict({**state, **rows, **_table_state(table)})
+    network.load_state_dict({**before.state_dict(), **rows, **features})
     return network.eval()
-
-
-def _table_state(table: AttributeTable | None) -> dict[str, torch.Tensor]:
-    if table is None:
-        return {}
-    return {f"{PREFIX}{name}": values for name, values in table.state_dict().items()}
 
 
 def _popularity(popularity: PopularityHistory, old_rows: Ints) -> PopularityHistory:

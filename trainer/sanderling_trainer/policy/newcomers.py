@@ -62,10 +62,11 @@ def calibrate_newcomers(
 ) -> NewcomerCalibration:
     """Fit the projection and the bias of newcomers; change the network in place.
 
-    *Projection*: the ridge regression of the liked items' vectors v_i = A t_i + ν_i on their texts'
-    vectors t_i, each item weighing the same, replaces A, and ν_i becomes what is left, so that
-    every v_i stays as it is. The penalty is the one with which left-out items (closed form; Allen
-    1974) make the latest likes most probable.
+    *Projection*: the ridge regression of the liked items' vectors v_i = A t_i + B ψ_i + ν_i on
+    their texts' vectors t_i and features ψ_i, each item weighing the same, replaces A and B, and
+    ν_i becomes what is left, so that every v_i stays as it is. The penalty, and the share of the
+    features, are those with which left-out items (closed form; Allen 1974) make the latest likes
+    most probable.
 
     *Bias*: the log's last fortnights are taken as if a release of the first day had been served in
     each. Items that nobody had liked by that day compete, by their left-out vectors, with all

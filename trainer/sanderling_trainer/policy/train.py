@@ -198,7 +198,10 @@ class _Run:
         return model.encode
 
     def _fit(self, part: TrainingPart, config: Config, vectors: TextVectors, label: str) -> Fit:
-        identity = f"{content_hash(self.catalog.ids, part.log)}{config}{self.options.lora}"
+        # By the features too: another schema gives parameters of another shape.
+        maps = (self._features, self._context_features)
+        schemas = [each and each.schema for each in maps]
+        identity = f"{content_hash(self.catalog.ids, part.log)}{config}{self.options.lora}{schemas}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:16]
         logger = self._metric_logger(part, config)
         options = FitOptions(logger, self.out / f"unfinished-{name}.pt", self._workers, label=label)

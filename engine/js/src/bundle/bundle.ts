@@ -4,6 +4,7 @@
  */
 
 import { BundleError } from "../errors.js";
+import { countCharacters } from "../unicode.js";
 import { VERSION } from "../version.js";
 import { type AttributeColumns, COLUMNS_FILE, readColumns } from "./columns.js";
 import { decodeJson } from "./decodeJson.js";
@@ -14,6 +15,11 @@ import { readPolicy, type Policy } from "./policy.js";
 import type { BundleSource } from "./source.js";
 import { expectTensor, type Tensors, viewTensors } from "./tensors.js";
 import { checkValues } from "./values.js";
+
+/** The files that are read when a bundle is opened. */
+const OPENED: ReadonlySet<string> = new Set([
+  "items.safetensors", "policy.safetensors", "catalog.jsonl", COLUMNS_FILE,
+]);
 
 /** The tensors of items.safetensors: item i has the vector `rows[i] * scale[i]`. */
 export interface Items {
@@ -91,7 +97,8 @@ export class Bundle {
       );
     }
     if (verify) {
-      await Promise.all([...manifest.files.keys()].map(read));
+      const others = [...manifest.files.keys()].filter((name) => !OPENED.has(name));
+      await Promise.all(others.map(read));
       checkValues(bundle);
     }
     return bundle;
@@ -112,7 +119,7 @@ export class Bundle {
     const place = `catalog.jsonl: row ${row}`;
     const entry = decodeJson(place, this.#entry(row));
     const id = entry["id"];
-    const length = typeof id === "string" ? [...id].length : 0;
+    const length = typeof id === "string" ? countCharacters(id) : 0;
     if (length < 1 || length > MAX_ID) {
       const found = JSON.stringify(id)?.slice(0, 80);
       throw new BundleError(

@@ -8,6 +8,7 @@
 
 import { BundleError } from "../errors.js";
 import { isList, isObject } from "../json.js";
+import { decodeText, parseJson } from "./decodeJson.js";
 import { expectTensor, type Tensors } from "./tensors.js";
 
 export const COLUMNS_FILE = "columns.safetensors";
@@ -122,12 +123,8 @@ export function readColumns(tensors: Tensors, n: number): AttributeColumns {
 
 function readJson(tensors: Tensors, name: string): unknown {
   const bytes = tensors.get(name)?.data ?? new Uint8Array();
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    return JSON.parse(text.decode(bytes as Uint8Array)) as unknown;
-  } catch (error) {
-    throw new BundleError(`${COLUMNS_FILE}: ${name}: ${(error as Error).message}`);
-  }
+  const place = `${COLUMNS_FILE}: ${name}`;
+  return parseJson(place, decodeText(place, bytes as Uint8Array));
 }
 
 function isSchema(value: unknown): boolean {

@@ -5,7 +5,8 @@
  * them.
  */
 
-import { type Clock, type Entropy, hex } from "../runtime/clock.js";
+import type { Clock, Entropy } from "../runtime/clock.js";
+import { hex } from "../runtime/text.js";
 import type { ClockReading } from "./wire.js";
 
 /** A boot that begins now; `read` gives the clock of an event. */

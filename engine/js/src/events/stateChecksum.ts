@@ -4,8 +4,7 @@
  */
 
 import { blake2b } from "../runtime/blake2b.js";
-import { hex } from "../runtime/clock.js";
-import { utf8 } from "../runtime/text.js";
+import { hex, utf8 } from "../runtime/text.js";
 
 /** The checksum of an empty state. */
 export const NO_EVENTS = "0".repeat(32);

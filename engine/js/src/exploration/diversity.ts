@@ -70,13 +70,14 @@ class Values {
     this.hasLikeness = true;
     this.relevance.vectors.forEach((other, rank) => {
       // Sums of products of whole numbers are exact in doubles, in any order.
-      const cosine = product(other, vector) / (this.norms[rank]! * ofVector);
+      const cosine = dot(other, vector) / (this.norms[rank]! * ofVector);
       this.likeness[rank] = Math.max(this.likeness[rank]!, cosine);
     });
   }
 }
 
-function product(first: ArrayLike<number>, second: ArrayLike<number>): number {
+/** Returns the dot product of two vectors. */
+function dot(first: ArrayLike<number>, second: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < first.length; i++) {
     sum += first[i]! * second[i]!;
@@ -86,7 +87,7 @@ function product(first: ArrayLike<number>, second: ArrayLike<number>): number {
 
 /** Returns the norm of a vector, 1 for zeros, which are like nothing. */
 function norm(vector: ArrayLike<number>): number {
-  return Math.sqrt(product(vector, vector)) || 1.0;
+  return Math.sqrt(dot(vector, vector)) || 1.0;
 }
 
 /**

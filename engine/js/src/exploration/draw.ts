@@ -48,10 +48,8 @@ export function withFixedPrefix(draw: Draw, fixed: number): Draw {
     pushSlot(longer, rank, false, 1.0, certain);
   }
   draw.ranks.forEach((rank, slot) => {
-    longer.ranks.push(rank + fixed);
-    longer.explored.push(draw.explored[slot]!);
-    longer.conditional.push(draw.conditional[slot]!);
-    longer.marginal.push(draw.marginal[slot]!);
+    const marginal = draw.marginal[slot]!;
+    pushSlot(longer, rank + fixed, draw.explored[slot]!, draw.conditional[slot]!, marginal);
   });
   return longer;
 }

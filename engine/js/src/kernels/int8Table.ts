@@ -13,7 +13,7 @@ export interface QueryCodes {
 const ROUNDING_SHIFT = 6755399441055744.0; // 1.5 x 2^52
 
 /** Returns a double of magnitude below 2^51 rounded to an integer, halves to even. */
-function rounded(x: number): number {
+export function rounded(x: number): number {
   return x + ROUNDING_SHIFT - ROUNDING_SHIFT;
 }
 

@@ -1,3 +1,5 @@
+/** Chooses and loads the kernels of an engine. */
+
 import type { KernelSet } from "./kernelSet.js";
 import { plainKernels } from "./plainKernels.js";
 import { readLocalFile, WASM_URL } from "./wasmFile.js";

@@ -1,3 +1,5 @@
+/** Exact top-k over int8 rows, in plain JavaScript. */
+
 import {
   checkMask,
   checkQuery,

@@ -1,3 +1,5 @@
+/** The set of kernels in plain JavaScript. */
+
 import type { Int8Index, Int8Table, KernelSet, UserModel, UserModelTensors } from "./kernelSet.js";
 import { plainUniforms } from "./philox.js";
 import { PlainIndex } from "./plainIndex.js";

@@ -1,3 +1,6 @@
+/** The recurrence and the output network of a policy, in plain JavaScript. */
+
+import { rounded } from "./int8Table.js";
 import type { UserModel } from "./kernelSet.js";
 import { EPSILON } from "./layout.js";
 import { checkKind, ofLength, type UserWeights } from "./userWeights.js";
@@ -71,7 +74,6 @@ const LIMIT = 708; // of |x|, so that 2^k is a normal number
 const PER_LN2 = 1.4426950408889634;
 const LN2_HIGH = 0.6931471803691238; // 32 bits, so that k times it is exact
 const LN2_LOW = 1.9082149292705877e-10;
-const ROUNDING_SHIFT = 6755399441055744; // 1.5 x 2^52
 const FACTORIALS = [3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1];
 const SERIES = Float64Array.from(FACTORIALS, (factorial) => 1 / factorial);
 const LEAST_POWER = -1022;
@@ -88,7 +90,7 @@ for (let k = -1; k >= LEAST_POWER; k--) POWERS[k - LEAST_POWER] = POWERS[k + 1 -
  */
 export function exp(x: number): number {
   const limited = Math.min(Math.max(x, -LIMIT), LIMIT);
-  const k = limited * PER_LN2 + ROUNDING_SHIFT - ROUNDING_SHIFT;
+  const k = rounded(limited * PER_LN2);
   const r = limited - k * LN2_HIGH - k * LN2_LOW;
   let series = SERIES[0]!;
   for (let power = 1; power < SERIES.length; power++) series = series * r + SERIES[power]!;

@@ -1,3 +1,5 @@
+/** Exact top-k over int8 rows, by `sanderling_scan` of the WebAssembly module. */
+
 import { checkMask, checkQuery, checkTable, rowScores } from "./int8Table.js";
 import type { Int8Index, Int8Table, SearchResult } from "./kernelSet.js";
 import * as layout from "./layout.js";

@@ -1,3 +1,5 @@
+/** The set of kernels in WebAssembly. */
+
 import type { Int8Index, Int8Table, KernelSet, UserModel, UserModelTensors } from "./kernelSet.js";
 import { MAX_DIMENSIONS } from "./layout.js";
 import { idWords } from "./philox.js";
@@ -27,7 +29,7 @@ export class WasmKernels implements KernelSet {
 
   uniforms(decision: string, blocks: number): Float64Array {
     const words = idWords(decision);
-    const [out] = this.module.room([16 * blocks]) as [number];
+    const [out] = this.module.room([16 * blocks]);
     this.module.uniforms(...words, blocks, out);
     return this.module.memory.doubles.slice(out / 8, out / 8 + 2 * blocks);
   }

@@ -36,7 +36,7 @@ export class WasmModule {
   }
 
   /** Returns the addresses of blocks of these sizes; they are valid until the next call. */
-  room(sizes: readonly number[]): number[] {
+  room<const Sizes extends readonly number[]>(sizes: Sizes): { [K in keyof Sizes]: number } {
     let needed = 0;
     for (const size of sizes) needed += wholeLines(size);
     if (needed > this.arenaSize) {
@@ -45,10 +45,11 @@ export class WasmModule {
       this.arenaSize = needed;
     }
     let next = this.arena;
-    return sizes.map((size) => {
+    const starts = sizes.map((size) => {
       const start = next;
       next += wholeLines(size);
       return start;
     });
+    return starts as { [K in keyof Sizes]: number };
   }
 }

@@ -1,3 +1,5 @@
+/** The recurrence and the output network of a policy, in WebAssembly. */
+
 import type { UserModel } from "./kernelSet.js";
 import * as layout from "./layout.js";
 import { checkKind, ofLength, type UserWeights } from "./userWeights.js";
@@ -50,13 +52,9 @@ export class WasmUserModel implements UserModel {
 
   userVector(state: Float32Array, context?: Float32Array): Float32Array {
     const { channels, d, text } = this.weights;
-    const sizes = [4 * channels, 4 * text, 4 * d, 12 * this.width];
-    const [stateAt, contextAt, out, scratch] = this.module.room(sizes) as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const [stateAt, contextAt, out, scratch] = this.module.room([
+      4 * channels, 4 * text, 4 * d, 12 * this.width,
+    ]);
     const { floats } = this.module.memory;
     floats.set(ofLength(channels, state), stateAt / 4);
     if (context !== undefined) floats.set(ofLength(text, context), contextAt / 4);
@@ -72,13 +70,9 @@ export class WasmUserModel implements UserModel {
   private changed(state: Float32Array | undefined, item: Float32Array, kind: number): Float32Array {
     const { channels, d } = this.weights;
     checkKind(this.weights, kind);
-    const sizes = [4 * channels, 4 * d, 4 * channels, 12 * this.width];
-    const [stateAt, itemAt, out, scratch] = this.module.room(sizes) as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const [stateAt, itemAt, out, scratch] = this.module.room([
+      4 * channels, 4 * d, 4 * channels, 12 * this.width,
+    ]);
     const { floats } = this.module.memory;
     if (state !== undefined) floats.set(ofLength(channels, state), stateAt / 4);
     floats.set(ofLength(d, item), itemAt / 4);

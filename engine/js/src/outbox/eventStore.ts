@@ -9,8 +9,8 @@ import { BootClock } from "../events/bootClock.js";
 import * as codec from "../events/codec.js";
 import { asObservation, movedBy } from "../events/semantics.js";
 import { type Event, type Loss, MAX_LINE, MAX_LOST_SEQS, MAX_NAME } from "../events/wire.js";
-import { type Clock, type Entropy, hex, uuid7 } from "../runtime/clock.js";
-import { utf8Length } from "../runtime/text.js";
+import { type Clock, type Entropy, uuid7 } from "../runtime/clock.js";
+import { hex, utf8Length } from "../runtime/text.js";
 import { CATALOG, OutboxContents } from "./contents.js";
 import { add, type Counts, Losses, total } from "./losses.js";
 import type { EventRow, OutboxHeader, StoredContents } from "./storage.js";
@@ -47,7 +47,7 @@ interface Written {
 const NOTHING_WRITTEN: Written = { gaps: new Set(), dropped: new Map(), refused: new Map() };
 
 /** Returns a new random identity, of which nothing is stored yet. */
-export function freshHeader(entropy: Entropy): OutboxHeader {
+function freshHeader(entropy: Entropy): OutboxHeader {
   return { install: hex(entropy(16)), secret: hex(entropy(32)), seq: 0, sentSeq: 0 };
 }
 

@@ -9,6 +9,7 @@ import { join } from "node:path";
 
 import { checkFolder } from "../arguments.js";
 import { StorageError } from "../errors.js";
+import { flushFolder, writeFlushed } from "../runtime/durableFiles.js";
 import { FolderLock } from "./folderLock.js";
 import { applyChanges } from "./memoryStorage.js";
 import {
@@ -91,9 +92,8 @@ export class FileStorage implements OutboxStorage {
     this.#isTaken = true;
     try {
       await this.#read();
-      const isNew = this.#header === null || (this.#header as OutboxHeader).seq === 0;
+      const isNew = this.#header === null || this.#header.seq === 0;
       const wasDamaged = isNew && (await exists(this.#path(DAMAGED)));
-      await this.#file?.close();
       this.#file = await open(this.#path(FILE), "a", 0o600); // it holds the install's secret
       await this.#file.truncate(this.#size);
       await flushFolder(this.#folder);
@@ -143,10 +143,6 @@ export class FileStorage implements OutboxStorage {
 
   /** Reads the file; one that is damaged is moved aside. */
   async #read(): Promise<void> {
-    this.#rows.clear();
-    this.#states.clear();
-    this.#header = null;
-    this.#size = 0;
     const data = await readFile(this.#path(FILE)).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") {
         return Buffer.alloc(0);
@@ -211,13 +207,7 @@ export class FileStorage implements OutboxStorage {
       parts.push(encode({ ...common, clear: false, put, states: new Map() }));
     }
     const data = Buffer.concat(parts);
-    const next = await open(this.#path(NEXT), "w", 0o600);
-    try {
-      await next.writeFile(data);
-      await next.sync();
-    } finally {
-      await next.close();
-    }
+    await writeFlushed(this.#path(NEXT), data);
     await rename(this.#path(NEXT), this.#path(FILE));
     await flushFolder(this.#folder);
 
@@ -281,18 +271,6 @@ function checksum(bytes: Buffer): string {
 
 async function exists(path: string): Promise<boolean> {
   return stat(path).then(() => true, () => false);
-}
-
-async function flushFolder(folder: string): Promise<void> {
-  if (process.platform === "win32") {
-    return; // folders cannot be opened there
-  }
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 function unusable(folder: string, error: unknown): StorageError {

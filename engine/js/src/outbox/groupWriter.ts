@@ -17,6 +17,9 @@ const FULL_SHARE = 0.75;
 
 const FULL = "the outbox is full";
 
+/** Why an outbox that was closed stores nothing. */
+export const CLOSED = "the outbox is closed";
+
 /** Takes requests off a queue and stores them. */
 export class GroupWriter {
   /** See `Outbox.marksAsSent`. */
@@ -77,7 +80,7 @@ export class GroupWriter {
       }
       for (let rest = this.#queue.group(); rest.length > 0; rest = this.#queue.group()) {
         this.#queue.remove(rest);
-        rest.forEach((each) => each.settle?.("the outbox is closed"));
+        rest.forEach((each) => each.settle?.(CLOSED));
       }
     });
   }

@@ -9,6 +9,7 @@
  */
 
 import { StorageError } from "../errors.js";
+import { type BrowserObjects, openDatabase } from "../runtime/indexedDb.js";
 import {
   ConflictError,
   type EventRow,
@@ -19,14 +20,10 @@ import {
   type StoredContents,
 } from "./storage.js";
 
-const SCHEMA = 1;
 const HEADER = "header";
 const EVENTS = "events";
 const STATES = "states";
 const STORES = [HEADER, EVENTS, STATES];
-
-/** Safari has left `open` without an answer before: then rewards go to memory. */
-const OPEN_TIMEOUT_MS = 5000;
 
 type VersionedHeader = OutboxHeader & { readonly version: number };
 
@@ -40,12 +37,6 @@ interface Stamp {
 
 const NOTHING: Stamp = { version: 0, install: "" };
 
-/** Names and objects of the browser that a test can replace. */
-export interface BrowserStorageOptions {
-  readonly factory?: IDBFactory;
-  readonly locks?: LockManager | undefined;
-}
-
 /** The outbox of one name in this origin's IndexedDB. */
 export class IndexedDbStorage implements OutboxStorage {
   readonly kind = "IndexedDB";
@@ -58,7 +49,7 @@ export class IndexedDbStorage implements OutboxStorage {
   #database: IDBDatabase | null = null;
   #stored = NOTHING;
 
-  private constructor(name: string, options: BrowserStorageOptions) {
+  private constructor(name: string, options: BrowserObjects) {
     this.#name = `sanderling:${name}`;
     this.#factory = options.factory ?? indexedDB;
     this.#locks = options.locks ?? globalThis.navigator?.locks;
@@ -77,7 +68,7 @@ export class IndexedDbStorage implements OutboxStorage {
   /** Opens the storage of a name; throws `StorageError` where the browser has or allows none. */
   static async open(
     name: string,
-    options: BrowserStorageOptions = {},
+    options: BrowserObjects = {},
   ): Promise<IndexedDbStorage> {
     if (options.factory === undefined && typeof indexedDB === "undefined") {
       throw new StorageError(
@@ -175,18 +166,18 @@ export class IndexedDbStorage implements OutboxStorage {
 
   /** Opens the database, again after the browser has closed it, such as when its user clears it. */
   async #open(): Promise<IDBDatabase> {
-    if (this.#database === null) {
-      const database = await openDatabase(this.#factory, this.#name);
-      const forget = (): void => {
-        database.close();
-        this.#database = null;
-      };
-      database.onclose = forget;
-      database.onversionchange = forget; // a later version of the page upgrades or deletes it
-      this.#database = database;
-    }
+    this.#database ??= await openDatabase(this.#factory, this.#name, {
+      create: createStores,
+      onClose: () => (this.#database = null),
+    });
     return this.#database;
   }
+}
+
+function createStores(database: IDBDatabase): void {
+  database.createObjectStore(HEADER);
+  database.createObjectStore(EVENTS, { keyPath: "seq" });
+  database.createObjectStore(STATES);
 }
 
 function write(transaction: IDBTransaction, changes: StoredChanges): void {
@@ -209,37 +200,6 @@ function write(transaction: IDBTransaction, changes: StoredChanges): void {
 
 function withoutVersion({ install, secret, seq, sentSeq }: VersionedHeader): OutboxHeader {
   return { install, secret, seq, sentSeq };
-}
-
-async function openDatabase(factory: IDBFactory, name: string): Promise<IDBDatabase> {
-  const opened = requested(factory, name);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("it does not answer")), OPEN_TIMEOUT_MS);
-  });
-  try {
-    return await Promise.race([opened, late]);
-  } catch (error) {
-    void opened.then((database) => database.close()).catch(() => {});
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new StorageError(`expected a usable IndexedDB: ${reason}`);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-function requested(factory: IDBFactory, name: string): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    const request = factory.open(name, SCHEMA); // throws in some private windows and frames
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore(HEADER);
-      request.result.createObjectStore(EVENTS, { keyPath: "seq" });
-      request.result.createObjectStore(STATES);
-    };
-    request.onerror = () => reject(request.error);
-    request.onblocked = () => reject(new Error("another tab has an older version of it open"));
-    request.onsuccess = () => resolve(request.result);
-  });
 }
 
 /** Resolves when a transaction is complete; rejects with a `StorageError` when it is aborted. */

@@ -2,10 +2,12 @@
 
 import { StorageError } from "../errors.js";
 import type { BootClock } from "../events/bootClock.js";
+import type { Event } from "../events/wire.js";
 import type { Clock, Entropy } from "../runtime/clock.js";
+import { utf8Length } from "../runtime/text.js";
 import { Committer } from "./committer.js";
 import { EventStore, gapKey, UNSCRUBBED } from "./eventStore.js";
-import { GroupWriter } from "./groupWriter.js";
+import { CLOSED, GroupWriter } from "./groupWriter.js";
 import type { EventRow, OutboxStorage } from "./storage.js";
 import { type Write, WriteQueue } from "./writeQueue.js";
 
@@ -61,6 +63,7 @@ export class Outbox {
   readonly #committer: Committer;
   readonly #writer: GroupWriter;
   #isClosed = false;
+  #hasWarned = false; // that something was recorded after the end
   #acknowledged = 0;
 
   private constructor(storage: OutboxStorage, store: EventStore, limit: number) {
@@ -111,7 +114,7 @@ export class Outbox {
 
   /** Why what is stored is not durable, or not stored at all; empty where all is well. */
   get fault(): string {
-    return this.#storage.fault || this.#writer.fault;
+    return this.#storage.fault || this.#writer.fault || (this.#isClosed ? CLOSED : "");
   }
 
   /** Whether a commit that resolves is on disk. */
@@ -143,8 +146,12 @@ export class Outbox {
     if (request.events.length + request.states.size === 0) {
       return;
     }
-    if (this.#isClosed || !this.#queue.hasRoom(request.events.length)) {
-      this.#store.drop(this.#isClosed ? "closed" : "queue_full", request.events);
+    if (this.#isClosed) {
+      this.#dropClosed(request.events);
+      return;
+    }
+    if (!this.#queue.hasRoom(request.events.length)) {
+      this.#store.drop("queue_full", request.events);
       return;
     }
     this.#queue.add({ write, request, settle: null });
@@ -160,7 +167,7 @@ export class Outbox {
     const request = write();
     if (this.#isClosed || !this.#queue.hasRoom(request.events.length)) {
       this.#store.noteGaps(request.events); // the state in memory has moved already
-      const reason = this.#isClosed ? "the outbox is closed" : "too much is queued already";
+      const reason = this.#isClosed ? CLOSED : "too much is queued already";
       throw new StorageError(`not stored: ${reason}`);
     }
     await new Promise<void>((resolve, reject) => {
@@ -179,7 +186,7 @@ export class Outbox {
    */
   async store(change: () => ReadonlyMap<string, string | null>): Promise<void> {
     if (this.#isClosed) {
-      throw new StorageError("not stored: the outbox is closed");
+      throw new StorageError(`not stored: ${CLOSED}`);
     }
     await this.#change(() => {
       change().forEach((value, key) => this.#store.contents.putState(key, value));
@@ -242,7 +249,7 @@ export class Outbox {
   sentAlready(maxEvents: number, maxBytes: number): readonly EventRow[] {
     const { sentSeq } = this.#store.contents.header;
     const batch = this.#store.oldest(maxEvents, maxBytes);
-    return batch.filter((row) => row.seq <= sentSeq && row.line.length <= maxBytes);
+    return batch.filter((row) => row.seq <= sentSeq && utf8Length(row.line) <= maxBytes);
   }
 
   /** Deletes the events that the collector has. */
@@ -334,6 +341,15 @@ export class Outbox {
       await this.#writer.close();
       await this.#committer.exclusive(() => this.#storage.close());
     }
+  }
+
+  /** Drops events of an engine that is used after its end, and warns of that once. */
+  #dropClosed(events: readonly Event[]): void {
+    if (events.length > 0 && !this.#hasWarned) {
+      this.#hasWarned = true;
+      console.warn(`sanderling: not stored: ${CLOSED}; open another engine`);
+    }
+    this.#store.drop("closed", events);
   }
 
   #change(change: () => boolean): Promise<void> {

@@ -3,6 +3,7 @@
 import type { Bundle } from "../bundle/bundle.js";
 import { MAX_ID } from "../bundle/manifest.js";
 import { shown, typeName } from "../errors.js";
+import { countCharacters } from "../unicode.js";
 import type { OverlayRecord } from "./overlay.js";
 
 const MAX_TEXT = 65536; // characters
@@ -19,14 +20,14 @@ export function addition(record: unknown, nowMs: number): OverlayRecord {
   const given = record as Readonly<Record<string, unknown>>;
   for (const field of ["id", "text"]) {
     const value = given[field];
-    if (typeof value !== "string" || value === "" || [...value].length > MAX_TEXT) {
+    if (typeof value !== "string" || value === "" || countCharacters(value) > MAX_TEXT) {
       throw new RangeError(
         `item: ${field}: expected a non-empty string of at most ${MAX_TEXT} characters,` +
           ` found ${shown(value)}`,
       );
     }
   }
-  const length = [...(given["id"] as string)].length;
+  const length = countCharacters(given["id"] as string);
   if (length > MAX_ID) {
     throw new RangeError(`item: id: expected at most ${MAX_ID} characters, found ${length}`);
   }
@@ -35,7 +36,7 @@ export function addition(record: unknown, nowMs: number): OverlayRecord {
 
 /** Returns the record to store for a removed item; throws `RangeError` for a wrong id. */
 export function removal(item: string, nowMs: number): OverlayRecord {
-  const length = [...item].length;
+  const length = countCharacters(item);
   if (length < 1 || length > MAX_ID) {
     throw new RangeError(
       `item: id: expected a string of 1 to ${MAX_ID} characters, found ${shown(item)}`,

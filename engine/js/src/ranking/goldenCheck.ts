@@ -1,5 +1,6 @@
 /**
- * Checks that a bundle computes here what it computed in the lab.
+ * Checks that a bundle computes here what it computed in the lab, and that requests can meet its
+ * rules.
  *
  * Hashes show that a bundle was not altered; its golden inputs and outputs show that encoder,
  * policy and items work together here.
@@ -7,6 +8,7 @@
 
 import { decodeJson } from "../bundle/decodeJson.js";
 import { BundleError } from "../errors.js";
+import { faultInRules } from "../rules/bundleRules.js";
 import { checked, field, float, list, struct, text, tuple } from "../runtime/structs.js";
 import { MissingPackageError } from "./missingPackage.js";
 import type { Scorer } from "./scorer.js";
@@ -48,7 +50,8 @@ const GOLDEN = struct("Golden", [
 ]);
 
 /**
- * Throws `BundleError` unless the bundle's results here are those of the lab.
+ * Throws `BundleError` unless the bundle's results here are those of the lab, and its rules fit its
+ * catalog.
  *
  * Texts are left out where the encoder's packages are not installed.
  */
@@ -59,13 +62,15 @@ export async function checkGolden(scorer: Scorer): Promise<void> {
   }
 }
 
-/** Returns where the bundle's results differ from the lab's. */
+/** Returns where the bundle's results differ from the lab's, and what is wrong with its rules. */
 async function goldenFaults(scorer: Scorer): Promise<string[]> {
   const golden = readGolden(await scorer.bundle.read(FILE));
   if (golden.texts.length === 0 || golden.states.length === 0) {
     return [`${FILE}: expected texts and states, found none`];
   }
+  const ofRules = faultInRules(scorer);
   const faults = golden.states.map((state, i) => stateFault(scorer, i, state));
+  faults.push(ofRules === null ? null : `manifest.json: rules: ${ofRules}`);
   try {
     for (const each of golden.texts) {
       faults.push(await textFault(scorer, each));
@@ -116,7 +121,7 @@ function stateFault(scorer: Scorer, index: number, golden: GoldenState): string 
 }
 
 /** Returns the ids of the k best items after events (item id, kind), seen items included. */
-export function topAfter(
+function topAfter(
   scorer: Scorer,
   events: readonly (readonly [string, string])[],
   k: number,

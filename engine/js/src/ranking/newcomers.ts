@@ -5,9 +5,7 @@
  * on this device and the bundle does not know it.
  */
 
-import { lowerBound } from "./rows.js";
-
-const NO_ROWS = new Int32Array(0);
+import { lowerBound, NO_ROWS } from "./rows.js";
 
 /** The rows `rows`, ascending, but for those at the positions `leftOut`, ascending. */
 export class Newcomers {

@@ -1,8 +1,9 @@
 /** Vectors -> int8 rows with a scale each. */
 
-const MIN_VALUE = 1e-12;
+import { rounded } from "../kernels/int8Table.js";
+import { MIN_VALUE } from "../kernels/layout.js";
+
 const LARGEST = 127;
-const ROUNDING_SHIFT = 6755399441055744; // 1.5 x 2^52: adding it rounds, halves to even
 
 /** Int8 rows [n, d], one after the other, and their scales [n]. */
 export interface QuantizedRows {
@@ -23,8 +24,7 @@ export function quantizeRows(vectors: readonly Float32Array[], d: number): Quant
     scale[i] = peak > Math.fround(128 * MIN_VALUE) ? peak / LARGEST : 1;
     for (let j = 0; j < d; j++) {
       const quotient = Math.fround(vector[j]! / scale[i]!);
-      const rounded = quotient + ROUNDING_SHIFT - ROUNDING_SHIFT;
-      rows[i * d + j] = Math.min(Math.max(rounded, -LARGEST), LARGEST);
+      rows[i * d + j] = Math.min(Math.max(rounded(quotient), -LARGEST), LARGEST);
     }
   });
   return { rows, scale };

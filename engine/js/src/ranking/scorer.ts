@@ -33,7 +33,7 @@ const CACHED_ROWS = 65536; // ids whose rows are kept
 const CACHED_ITEMS = 4096; // rows whose catalog entries are kept
 
 /** The row of an id that is in neither the bundle nor the overlay. */
-export const UNKNOWN = -1;
+const UNKNOWN = -1;
 
 /** The catalog's entry of an item. */
 export interface CatalogItem {

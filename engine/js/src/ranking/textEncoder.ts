@@ -8,6 +8,7 @@
 import type { Bundle } from "../bundle/bundle.js";
 import { BundleError } from "../errors.js";
 import { LruCache } from "../runtime/lruCache.js";
+import { cut } from "../unicode.js";
 
 const MAX_CHARACTERS = 8192;
 const CACHE_ENTRIES = 1024;
@@ -68,8 +69,8 @@ export class BundleTextEncoder {
   }
 
   #encode(prefix: string, text: string, keep: boolean): Promise<Float32Array> {
-    const short = text.length > MAX_CHARACTERS ? firstCharacters(text) : text;
-    const clean = `${prefix}${short}`.replace(/[\uD800-\uDFFF]/gu, "?"); // as Python does
+    // Half of a character becomes a question mark, as in Python.
+    const clean = `${prefix}${cut(text, MAX_CHARACTERS)}`.replace(/[\uD800-\uDFFF]/gu, "?");
     if (!keep) {
       return this.#cache.peek(clean) ?? this.#encodeUncached(clean);
     }
@@ -110,9 +111,4 @@ export class BundleTextEncoder {
     const maxTokens = this.#bundle.manifest.sizes.max_tokens;
     return this.#runtime({ network, tokenizer, maxTokens });
   }
-}
-
-/** Returns a text's first characters, of which a pair of surrogates is one. */
-function firstCharacters(text: string): string {
-  return Array.from(text.slice(0, 2 * MAX_CHARACTERS)).slice(0, MAX_CHARACTERS).join("");
 }

@@ -5,7 +5,7 @@
  * Everything is computed when it is asked for, from what `recommend` keeps of a decision.
  */
 
-import { epsilonOf, greedySlate, newcomerRate } from "../decide.js";
+import { epsilonOf, greedyItems, newcomerRate } from "../decide.js";
 import type { DecisionRecord } from "../decision.js";
 import { shown as shownValue } from "../errors.js";
 import { planOf } from "../exploration/arms.js";
@@ -42,16 +42,12 @@ export interface DecisionInputs {
 }
 
 /** Scores one row for what the user might have been, as `recommend` does. */
-type ScoreOf = (
-  state: Float32Array,
-  context: Float32Array | null,
-  withResidual?: boolean,
-) => number;
+type ScoreOf = (state: Float32Array, context: Float32Array | null) => number;
 
 /** Returns why a decision shows an item; throws `RangeError` where it does not. */
 export async function explainItem(inputs: DecisionInputs, item: string): Promise<Reasons> {
   const { record, history, context } = inputs;
-  const { scorer, residual, slate, candidates } = record;
+  const { scorer, slate, candidates } = record;
   const { shown, row } = findItem(record, item);
   const { state, steps, events } = history;
   const scoreOf = scorerOf(inputs, row);
@@ -79,7 +75,6 @@ export async function explainItem(inputs: DecisionInputs, item: string): Promise
     popularity: popularityOf(scorer, row),
     contextEffect: context === null ? null : score - scoreOf(state, null),
     words: await wordReasons(inputs, row, score, scoreOf),
-    learnedEffect: residual === null ? null : score - scoreOf(state, context, false),
     rank: shown.rank,
     eligible: candidates.ranking.eligible,
     pool: candidates.ranking.rows.length,
@@ -112,16 +107,13 @@ function findItem(record: DecisionRecord, item: string): { shown: SlateItem; row
 }
 
 function scorerOf({ record }: DecisionInputs, row: number): ScoreOf {
-  const { scorer, residual, arm } = record;
+  const { scorer, arm } = record;
   const rows = Int32Array.of(row);
-  return (state, context, withResidual = true) => {
-    if (arm?.personalized === false) {
-      return scorer.scores(record.vector, rows)[0]!;
-    }
-    let vector = scorer.userModel.userVector(state, context ?? undefined);
-    if (withResidual && residual !== null) {
-      vector = vector.map((value, i) => value + Math.fround(residual[i]!));
-    }
+  return (state, context) => {
+    const isPersonal = arm?.personalized !== false;
+    const vector = isPersonal
+      ? scorer.userModel.userVector(state, context ?? undefined)
+      : record.vector;
     return scorer.scores(vector, rows)[0]!;
   };
 }
@@ -174,7 +166,7 @@ function popularityOf(scorer: Scorer, row: number): PopularityReason {
 }
 
 function greedyChoice(record: DecisionRecord, slot: number): GreedyChoice | null {
-  const item = greedySlate(record).items[slot];
+  const item = greedyItems(record)[slot];
   return item === undefined
     ? null
     : { id: item.id, title: item.title || item.id, score: item.score };

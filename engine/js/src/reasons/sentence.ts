@@ -56,7 +56,6 @@ function causesOf(reasons: Reasons): string[] {
     [reasons.popularity.aboveMean, [popularity(reasons)]],
     [reasons.contextEffect ?? 0.0, [context(reasons)]],
     [reasons.boost, ["a boost by the app"]],
-    [reasons.learnedEffect ?? 0.0, ["what this device learned from rewards"]],
     ownText(reasons),
   ];
   effects.sort(([a], [b]) => b - a);

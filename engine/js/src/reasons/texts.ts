@@ -168,7 +168,7 @@ function partsOf(text: string): string[] {
  * Of texts each word and the whole, of lists each text. Numbers are left out: the same price is a
  * coincidence.
  */
-export function traitsOf(item: CatalogItem): Traits {
+function traitsOf(item: CatalogItem): Traits {
   const traits = new Map<string, { field: string; value: string }>();
   for (const [field, value] of Object.entries({ ...item.attributes, title: item.title })) {
     if (OWN_FIELDS.has(field)) {

@@ -1,11 +1,12 @@
 /** Bundles in a folder, for Node: each value is a file that appears whole or not at all. */
 
-import { mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 
 import { StorageError } from "../errors.js";
 import { FolderLock } from "../outbox/folderLock.js";
 import { StorageFullError } from "../outbox/storage.js";
+import { flushFolder, writeFlushed } from "../runtime/durableFiles.js";
 import type { BundleStore } from "./bundleStore.js";
 
 const PARTIAL = ".partial";
@@ -94,28 +95,6 @@ export class FolderBundleStore implements BundleStore {
   #fault(key: string, error: unknown): StorageError {
     const isFull = codeOf(error) === "ENOSPC";
     return new (isFull ? StorageFullError : StorageError)(`${this.#path(key)}: ${String(error)}`);
-  }
-}
-
-async function writeFlushed(path: string, value: Uint8Array): Promise<void> {
-  const file = await open(path, "w", 0o600);
-  try {
-    await file.writeFile(value);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function flushFolder(path: string): Promise<void> {
-  if (process.platform === "win32") {
-    return; // folders cannot be flushed there
-  }
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
 

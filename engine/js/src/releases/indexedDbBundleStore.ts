@@ -2,15 +2,10 @@
 
 import { StorageError } from "../errors.js";
 import { StorageFullError } from "../outbox/storage.js";
+import { type BrowserObjects, openDatabase } from "../runtime/indexedDb.js";
 import type { BundleStore } from "./bundleStore.js";
 
 const STORE = "values";
-
-/** Objects of the browser that a test can replace. */
-export interface BrowserObjects {
-  readonly factory?: IDBFactory;
-  readonly locks?: LockManager | undefined;
-}
 
 /** The bundles of one name in this origin's IndexedDB. */
 export class IndexedDbBundleStore implements BundleStore {
@@ -94,47 +89,20 @@ export class IndexedDbBundleStore implements BundleStore {
     }
   }
 
-  #open(): Promise<IDBDatabase> {
+  async #open(): Promise<IDBDatabase> {
+    if (this.#factory === undefined) {
+      throw new StorageError("expected a browser with IndexedDB, found none");
+    }
     if (this.#database === null) {
-      this.#database = opened(this.#factory, this.name, () => {
+      const forget = (): void => {
         this.#database = null;
-      });
-      this.#database.catch(() => {
-        this.#database = null;
-      });
+      };
+      const create = (database: IDBDatabase) => database.createObjectStore(STORE);
+      this.#database = openDatabase(this.#factory, this.name, { create, onClose: forget });
+      this.#database.catch(forget);
     }
     return this.#database;
   }
-}
-
-/** Safari has left `open` without an answer before: then the app's own bundle is used. */
-const OPEN_TIMEOUT_MS = 5000;
-
-function opened(
-  factory: IDBFactory | undefined,
-  name: string,
-  onClose: () => void,
-): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    if (factory === undefined) {
-      throw new Error("expected a browser with IndexedDB, found none");
-    }
-    const timer = setTimeout(() => reject(new Error("it does not answer")), OPEN_TIMEOUT_MS);
-    const request = factory.open(name, 1); // throws in some private windows and frames
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-    request.onerror = () => reject(request.error);
-    request.onsuccess = () => {
-      clearTimeout(timer);
-      const database = request.result;
-      const close = (): void => {
-        database.close();
-        onClose();
-      };
-      database.onclose = close;
-      database.onversionchange = close; // a later version of the page upgrades or deletes it
-      resolve(database);
-    };
-  });
 }
 
 /** Returns the result of a request once its transaction is on the disk. */

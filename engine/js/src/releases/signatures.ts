@@ -1,8 +1,7 @@
 /** Signatures of release metadata, verified by WebCrypto, or by @noble/curves where that lacks. */
 
 import { UpdateError } from "../errors.js";
-import { unhex } from "../runtime/clock.js";
-import { unbase64 } from "../runtime/text.js";
+import { unbase64, unhex } from "../runtime/text.js";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

@@ -1,12 +1,11 @@
 /** Attributes that the app changed on this device, without a change of text or vector. */
 
+import { MAX_ID } from "../bundle/manifest.js";
 import { shown, typeName } from "../errors.js";
-
-import { countCharacters, cut } from "../unicode.js";
 import type { Attributes } from "../slate.js";
+import { countCharacters, cut } from "../unicode.js";
 
 const FIXED = ["added_ms", "id", "text", "title"];
-const MAX_ID = 512; // characters
 
 /** Attributes by item id; null for one that was taken away. */
 export type Changes = ReadonlyMap<string, Attributes>;

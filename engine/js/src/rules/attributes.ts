@@ -47,7 +47,7 @@ export interface Column {
 }
 
 /** Numbers, times (seconds since 1970) or booleans (0 and 1), one a row, NaN where missing. */
-export class ScalarColumn implements Column {
+class ScalarColumn implements Column {
   readonly hasTypes = true;
 
   constructor(
@@ -131,7 +131,7 @@ interface Entries {
 }
 
 /** Texts, or several values a row. */
-export class CategoryColumn implements Column {
+class CategoryColumn implements Column {
   readonly kind = "categories";
   readonly hasTypes: boolean;
   private readonly types: ReadonlySet<TypeName>;
@@ -311,7 +311,7 @@ function isMissing(value: unknown): boolean {
 }
 
 /** Returns the texts, numbers and booleans of a value; anything else is none. */
-export function elementsOf(value: unknown): Scalar[] {
+function elementsOf(value: unknown): Scalar[] {
   const elements = isList(value) ? value : [value];
   return elements.filter((element) => element !== null && typeof element !== "object") as Scalar[];
 }

@@ -1,6 +1,6 @@
 /** Boosts: amounts that a request adds to the scores of the items that meet a rule. */
 
-import { shown, typeName } from "../errors.js";
+import { isIterable, shown, typeName } from "../errors.js";
 import type { SearchResult } from "../kernels/kernelSet.js";
 import { concatenate } from "../ranking/rows.js";
 import { compareTexts } from "../unicode.js";
@@ -116,8 +116,4 @@ export function bestBoosted(
     scores: Float64Array.from(best, (place) => scores[place]!),
     eligible: found.reduce((sum, each) => sum + each.eligible, 0),
   };
-}
-
-function isIterable(value: unknown): value is Iterable<unknown> {
-  return typeof value === "object" && value !== null && Symbol.iterator in value;
 }

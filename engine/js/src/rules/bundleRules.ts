@@ -4,6 +4,7 @@ import type { Bundle } from "../bundle/bundle.js";
 import type { Rules } from "../bundle/manifest.js";
 import type { RecommendRequest } from "../decision.js";
 import { BundleError } from "../errors.js";
+import type { Scorer } from "../ranking/scorer.js";
 import { MAX_BOOSTS, NO_BOOSTS, parseBoosts } from "./boosts.js";
 import type { Boost, Rule } from "./types.js";
 import { both, parseRule } from "./where.js";
@@ -17,7 +18,7 @@ export interface BundleRules {
 }
 
 /** What a bundle without rules has. */
-export const NO_RULES: BundleRules = {
+const NO_RULES: BundleRules = {
   where: null,
   atMost: new Map(),
   boost: NO_BOOSTS,
@@ -50,6 +51,26 @@ export function parseBundleRules(given: Rules | null): BundleRules {
     };
   } catch (error) {
     throw new BundleError(`manifest.json: rules: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * Returns what is wrong with a bundle's rules in its catalog: an attribute that no item has, or that
+ * no item meets them; null for nothing. Throws `BundleError` for what is no rule.
+ */
+export function faultInRules(scorer: Scorer): string | null {
+  const { where, boost } = rulesOf(scorer.bundle);
+  if (where === null && boost.length === 0) {
+    return null;
+  }
+  const user = scorer.userModel.userVector(scorer.userModel.initialState());
+  try {
+    const eligible = scorer.eligible(where, null, boost);
+    return scorer.rank(user, 1, { eligible }).eligible > 0
+      ? null
+      : "where: expected a rule that some items meet, found one of none";
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 

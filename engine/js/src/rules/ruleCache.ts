@@ -10,7 +10,7 @@ const CACHED_RULES = 256; // whose rows are kept, or as many as fit into
 const CACHED_BYTES = 16_000_000; // where each takes 2 bytes and an eighth a row
 
 /** Boosts take as much as so many rules do, unless they overlap in many ways. */
-const BYTES_OF_BOOSTS = 4;
+const RULES_PER_BOOSTS = 4;
 
 /** The eligible items of one catalog by rule and boosts. */
 export class RuleCache {
@@ -26,7 +26,7 @@ export class RuleCache {
     const fitting = Math.floor(CACHED_BYTES / (2 * rows + Math.floor(rows / 8)));
     const size = Math.max(4, Math.min(CACHED_RULES, fitting));
     this.confined = new LruCache(size);
-    this.boosted = new LruCache(Math.max(1, Math.floor(size / BYTES_OF_BOOSTS)));
+    this.boosted = new LruCache(Math.max(1, Math.floor(size / RULES_PER_BOOSTS)));
   }
 
   /**

@@ -1,5 +1,7 @@
 /** Clocks and ids, passed in wherever they are needed so that tests can replace them. */
 
+import { hex } from "./text.js";
+
 /** Returns that many random bytes; WebCrypto's outside of tests. */
 export type Entropy = (bytes: number) => Uint8Array;
 
@@ -30,16 +32,6 @@ export function systemEntropy(bytes: number): Uint8Array {
     );
   }
   return crypto.getRandomValues(new Uint8Array(bytes));
-}
-
-/** Returns bytes as lower-case hex digits. */
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** Returns the bytes of hex digits. */
-export function unhex(digits: string): Uint8Array {
-  return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }
 
 /**

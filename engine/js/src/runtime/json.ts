@@ -65,7 +65,7 @@ export function encodeFloat(value: number): string {
 }
 
 /** Returns a whole number as JSON. */
-export function encodeInt(value: number): string {
+function encodeInt(value: number): string {
   if (!Number.isInteger(value) || Math.abs(value) > 2 ** 53) {
     throw new EventError(`expected a whole number of at most 2^53, found ${shown(value)}`);
   }

@@ -5,11 +5,6 @@ export class LruCache<Key, Value> {
   /** Makes a cache of at most so many entries. */
   constructor(readonly capacity: number) {}
 
-  /** The number of entries. */
-  get size(): number {
-    return this.#entries.size;
-  }
-
   /** Returns the value of a key and marks it as used, undefined without it. */
   get(key: Key): Value | undefined {
     const value = this.#entries.get(key);

@@ -1,5 +1,7 @@
 /** SHA-256 (FIPS 180-4): of short texts at once, of files by the browser where it can. */
 
+import { hex } from "./text.js";
+
 const BLOCK = 64; // bytes
 
 /** The first 32 bits of the fractional parts of the `root`-th roots of the first primes. */
@@ -104,9 +106,4 @@ export async function fileHash(data: Uint8Array): Promise<string> {
     ? new Uint8Array(await subtle.digest("SHA-256", data as Uint8Array<ArrayBuffer>))
     : sha256(data);
   return hex(digest);
-}
-
-/** Returns bytes as lower-case hex. */
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -6,6 +6,7 @@
  */
 
 import { EventError, shown, typeName } from "../errors.js";
+import { countCharacters } from "../unicode.js";
 
 /** The range of a number, or of a length. */
 export interface Range {
@@ -145,8 +146,7 @@ function checkScalar(spec: TypeSpec, value: unknown, path: string): void {
 }
 
 function checkText(spec: TypeSpec & { kind: "text" }, value: string, path: string): void {
-  // Python counts code points, JavaScript UTF-16 units.
-  checkRange(spec, [...value].length, "`str` of length", String, path);
+  checkRange(spec, countCharacters(value), "`str` of length", String, path);
   // Python's `$` also matches before a line's end.
   const { pattern } = spec;
   if (pattern && !pattern.test(value) && !pattern.test(value.replace(/\n$/, ""))) {

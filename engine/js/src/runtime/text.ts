@@ -1,4 +1,4 @@
-/** Texts as bytes, and bytes as base64. */
+/** Texts as bytes, and bytes as base64 and as hex digits. */
 
 // With `u` a pair is one character, which does not match.
 const LONE_SURROGATE = /[\uD800-\uDFFF]/u;
@@ -50,4 +50,14 @@ export function base64(bytes: Uint8Array): string {
 /** Returns the bytes of base64; throws for anything else. */
 export function unbase64(code: string): Uint8Array {
   return Uint8Array.from(atob(code), (character) => character.charCodeAt(0));
+}
+
+/** Returns bytes as lower-case hex digits. */
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Returns the bytes of hex digits. */
+export function unhex(digits: string): Uint8Array {
+  return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }

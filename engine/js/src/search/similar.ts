@@ -16,7 +16,7 @@ export interface CosineIndex {
 }
 
 /** Returns an index of the same int8 rows [n, d], which the kernels copy. */
-export function cosineIndex(kernels: KernelSet, vectors: QuantizedRows, d: number): CosineIndex {
+function cosineIndex(kernels: KernelSet, vectors: QuantizedRows, d: number): CosineIndex {
   const { rows } = vectors;
   const n = vectors.scale.length;
   const scale = new Float32Array(n);

@@ -13,6 +13,7 @@
 
 import { isList } from "../json.js";
 import type { Int8Index, SearchResult } from "../kernels/kernelSet.js";
+import { MAX_VALUE } from "../kernels/layout.js";
 import { RowMask } from "../kernels/rowMask.js";
 import type { Masks } from "../ranking/eligibility.js";
 import { product } from "../ranking/matrix.js";
@@ -31,7 +32,6 @@ const MAX_QUERY_WORDS = 16; // distinct ones
 
 const MEANING_WEIGHT = 0.03; // w_m
 const TASTE_WEIGHT = 0.02; // w_u, for a query of one word; more words leave less to taste
-const MAX_VALUE = 1e12; // of a bias
 
 const NOT_SEARCHED: ReadonlySet<string> = new Set(["id", "title", "added_ms"]);
 
@@ -200,7 +200,7 @@ function* textsOf(records: Iterable<Attributes>): Generator<ItemText> {
 }
 
 /** Returns what is indexed of an item: its title, and the texts of its other attributes. */
-export function itemText(record: Attributes): ItemText {
+function itemText(record: Attributes): ItemText {
   const title = String(record["title"] ?? "");
   const texts = Object.entries(record)
     .filter(([name]) => !NOT_SEARCHED.has(name))

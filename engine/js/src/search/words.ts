@@ -51,7 +51,7 @@ export function wordsOf(text: string, atMost: number): string[] {
 }
 
 /** Returns a text without case, accents and compatibility forms. */
-export function fold(text: string): string {
+function fold(text: string): string {
   return casefold(text.normalize("NFKD")).replace(ACCENTS, "").normalize("NFC");
 }
 

@@ -21,7 +21,7 @@ import {
 } from "./transport.js";
 
 /** The poll interval of an empty outbox, and of `mayUpload`. */
-export const IDLE_S = 30;
+const IDLE_S = 30;
 
 /** Events in a batch, at most. */
 const MAX_EVENTS = 500;
@@ -295,18 +295,24 @@ export class Uploader {
     }
     this.counters.duplicates += stored.filter(({ verdict }) => verdict === "duplicate").length;
     this.counters.rejected += rejected.length;
-    this.#noteSuccess(response.status);
+    // A rejected loss leaves another one: a collector that rejects them all must not be asked
+    // without a pause.
+    const isStuck = stored.length === 0 && batch.every(({ type }) => type === "loss");
+    this.#noteVerdicts(response.status, isStuck);
 
     if (decoded.rotate.includes(this.#outbox.identity.install)) {
       this.counters.rotations += 1;
       this.#options.onRotate();
     }
-    return verdicts.size < batch.length ? this.#backOff(retryAfterS(response)) : 0;
+    const mustWait = isStuck || verdicts.size < batch.length;
+    return mustWait ? this.#backOff(retryAfterS(response)) : 0;
   }
 
-  #noteSuccess(status: number): void {
+  #noteVerdicts(status: number, isStuck: boolean): void {
     this.#maxEvents = Math.min(MAX_EVENTS, this.#maxEvents + 1);
-    this.#backoff.reset();
+    if (!isStuck) {
+      this.#backoff.reset();
+    }
     this.counters.lastStatus = status;
     this.counters.lastProblem = "";
     this.#warned.clear();

@@ -7,9 +7,8 @@
  * nothing more.
  */
 
-import { unhex } from "../runtime/clock.js";
 import { hmacSha256 } from "../runtime/hmac.js";
-import { utf8 } from "../runtime/text.js";
+import { unhex, utf8 } from "../runtime/text.js";
 
 /** Returns p, the probability with which a click bit is flipped: in (0, 1/2) for ε > 0. */
 export function flipProbability(epsilon: number): number {

@@ -8,7 +8,8 @@ import { greedy } from "../exploration/schemes.js";
 import type { Scorer } from "../ranking/scorer.js";
 import { type Entropy, uuid7 } from "../runtime/clock.js";
 import type { Slate } from "../slate.js";
-import type { Profiles, UserSnapshot } from "./types.js";
+import type { UserSnapshot } from "./types.js";
+import type { UserProfiles } from "./userProfiles.js";
 
 /** What became of the contexts of `recommend` and the queries of `search`. */
 export interface EncoderCounters {
@@ -35,14 +36,14 @@ export class Recommender {
 
   /** Returns the slate of a request; `isGreedy` switches exploration off. */
   async recommend(
-    profiles: Profiles,
+    profiles: UserProfiles,
     scorer: Scorer,
     request: RecommendRequest,
     isGreedy: boolean,
     nowMs: number,
   ): Promise<Slate> {
     const context = request.context ? await this.encode(scorer, request.context) : null;
-    const user = await profiles.snapshot(request.user, nowMs, scorer);
+    const user = profiles.snapshot(request.user, nowMs, scorer);
     let plan = planOf(scorer.bundle.manifest, user.arm);
     if (isGreedy || isSpent(plan, user)) {
       plan = greedy(plan);
@@ -51,13 +52,12 @@ export class Recommender {
     const subject = {
       vector: userVector(scorer, user, context),
       pseudonym: user.state.pseudonym,
-      residual: user.residual,
     };
     const decided = decide(scorer, subject, plan, request, decision);
     const { arm } = user;
     const slate = arm === null ? decided.slate : decided.slate.with({ arm: arm.name });
     if (slate.length > 0) {
-      await profiles.recordDecision({ ...decided, arm, slate }, user.state, context, nowMs);
+      profiles.recordDecision({ ...decided, arm, slate }, user.state, context, nowMs);
     }
     return slate;
   }
@@ -88,7 +88,7 @@ function isSpent(plan: Exploration, user: UserSnapshot): boolean {
 }
 
 /**
- * Returns the vector [d] of a user for a context [t], what the device has learned included.
+ * Returns the vector [d] of a user for a context [t].
  *
  * Without personalization it is 0: scores are biases.
  */
@@ -100,7 +100,5 @@ export function userVector(
   if (user.arm !== null && !user.arm.personalized) {
     return new Float32Array(scorer.bundle.manifest.sizes.dim);
   }
-  const vector = scorer.userModel.userVector(user.state.vector, context ?? undefined);
-  const { residual } = user;
-  return residual === null ? vector : vector.map((value, i) => value + Math.fround(residual[i]!));
+  return scorer.userModel.userVector(user.state.vector, context ?? undefined);
 }

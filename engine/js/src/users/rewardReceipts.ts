@@ -2,8 +2,9 @@
  * in time. */
 
 import type { Outbox } from "../outbox/outbox.js";
-import { type Entropy, hex } from "../runtime/clock.js";
+import type { Entropy } from "../runtime/clock.js";
 import { LruCache } from "../runtime/lruCache.js";
+import { hex } from "../runtime/text.js";
 import type { Receipt } from "../slate.js";
 
 /** Rewards whose end is remembered, of those that were pending: as many as may be queued. */

@@ -21,7 +21,7 @@ import { EventFactory, type EventPolicy } from "./eventFactory.js";
 import { ExplorationBudget } from "./explorationBudget.js";
 import { IdentityRotation } from "./identityRotation.js";
 import { type ClosedWindow, PREFIX, RewardWindows } from "./rewardWindows.js";
-import type { Profiles, UserSnapshot, UserState } from "./types.js";
+import type { UserSnapshot, UserState } from "./types.js";
 import { dump, type Forgotten, UserStates } from "./userStates.js";
 
 /** The reward of an item that was seen and not rewarded in time: not clicked. */
@@ -54,8 +54,12 @@ interface Parts {
   readonly windows: RewardWindows;
 }
 
-/** The users of an install. */
-export class UserProfiles implements Profiles {
+/**
+ * The users of an install under one identity.
+ *
+ * `nowMs` is everywhere the wall clock in ms since 1970, read once for each call of the engine.
+ */
+export class UserProfiles {
   readonly #outbox: Outbox;
   readonly #options: ProfileOptions;
   readonly #decisions = new DecisionMemory();
@@ -111,13 +115,14 @@ export class UserProfiles implements Profiles {
     return isDue && this.#recordDefaults(this.#parts.windows.closeEarly()) === 0;
   }
 
-  async snapshot(user: string, nowMs: number, scorer: Scorer): Promise<UserSnapshot> {
+  /** Returns what a decision needs of a user. */
+  snapshot(user: string, nowMs: number, scorer: Scorer): UserSnapshot {
     const { manifest } = scorer.bundle;
     const arm = assignedArm(manifest.experiment, this.#outbox.identity.install);
     const state = this.#rebuildableState(user, scorer);
     const isBudgeted = planOf(manifest, arm).daily !== null;
     const explored = isBudgeted ? this.#parts.budget.spent(state.pseudonym, nowMs) : 0;
-    return { state, explored, residual: null, arm };
+    return { state, explored, arm };
   }
 
   /**
@@ -140,12 +145,13 @@ export class UserProfiles implements Profiles {
     return this.#parts.states.get(user, scorer);
   }
 
-  async recordDecision(
+  /** Keeps a decision and the vector [t] of its context, and counts what it explored. */
+  recordDecision(
     record: DecisionRecord,
     state: UserState,
     context: Float32Array | null,
     nowMs: number,
-  ): Promise<void> {
+  ): void {
     const { slate, request, scorer, plan } = record;
     const made = this.#options.records
       ? [this.#parts.events.decision(record, state, context)]
@@ -169,15 +175,21 @@ export class UserProfiles implements Profiles {
     });
   }
 
+  /** Returns one of the last decisions; throws `RangeError` for any other. */
   decisionRecord(decision: string): DecisionRecord {
     return this.#decisions.record(decision);
   }
 
-  async decisionInputs(slate: Slate, scorer: Scorer): Promise<DecisionInputs> {
+  /**
+   * Returns what one of the last decisions was made of; throws `RangeError`, with the reason, for
+   * any other, and for one of a user who was forgotten.
+   */
+  decisionInputs(slate: Slate, scorer: Scorer): DecisionInputs {
     return this.#decisions.inputs(slate, this.#parts.states.get(slate.user, scorer).pseudonym);
   }
 
-  async observe(user: string, item: string, kind: string, scorer: Scorer): Promise<void> {
+  /** Updates a user's state by organic behaviour, and records it. */
+  observe(user: string, item: string, kind: string, scorer: Scorer): void {
     this.#put(() => {
       const { states, events } = this.#parts;
       const state = states.observe(user, item, kind, scorer);
@@ -260,6 +272,7 @@ export class UserProfiles implements Profiles {
     return closed.length;
   }
 
+  /** Deletes all data of a user. */
   async forget(user: string): Promise<void> {
     const { states, budget, windows } = this.#parts;
     const { key, pseudonyms } = states.forget(user);

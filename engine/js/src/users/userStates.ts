@@ -10,12 +10,12 @@
 
 import { NO_EVENTS, nextChecksum } from "../events/stateChecksum.js";
 import type { Scorer } from "../ranking/scorer.js";
-import { type Entropy, hex, unhex } from "../runtime/clock.js";
+import type { Entropy } from "../runtime/clock.js";
 import { hmacSha256 } from "../runtime/hmac.js";
 import { encodeJson } from "../runtime/json.js";
 import { LruCache } from "../runtime/lruCache.js";
 import { list, text, tuple } from "../runtime/structs.js";
-import { base64, unbase64, utf8, utf8Length } from "../runtime/text.js";
+import { base64, hex, unbase64, unhex, utf8, utf8Length } from "../runtime/text.js";
 import type { UserState } from "./types.js";
 
 /** Users whose states are in memory as vectors. */

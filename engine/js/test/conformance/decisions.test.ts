@@ -10,8 +10,7 @@ import type { Decision } from "../../src/events/wire.js";
 import { loadKernels } from "../../src/kernels/loadKernels.js";
 import { rulesOf, withBundleRules } from "../../src/rules/bundleRules.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
-import { hex, unhex } from "../../src/runtime/clock.js";
-import { utf8 } from "../../src/runtime/text.js";
+import { hex, unhex, utf8 } from "../../src/runtime/text.js";
 import { EventFactory } from "../../src/users/eventFactory.js";
 import type { UserState } from "../../src/users/types.js";
 import { type Case, type CaseFile, loadCases } from "../support/conformance.js";
@@ -55,7 +54,7 @@ test("From a user's events to the line of the decision every byte is Python's.",
       if (row !== null) state = scorer.userModel.step(state, scorer.vector(row), kind);
     }
     const vector = scorer.userModel.userVector(state);
-    const subject = { vector, pseudonym: file.common["user"], residual: null };
+    const subject = { vector, pseudonym: file.common["user"] };
     const plan = { ...scorer.bundle.manifest.exploration, ...each["plan"] };
     const record = decide(scorer, subject, plan, requestOf(each["request"]), each["decision"]);
     const event = eventOf(file, record, checksum, each["events"].length);

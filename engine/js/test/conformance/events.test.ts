@@ -4,8 +4,8 @@ import { test } from "node:test";
 import * as codec from "../../src/events/codec.js";
 import { nextChecksum } from "../../src/events/stateChecksum.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
-import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
-import { utf8 } from "../../src/runtime/text.js";
+import { uuid7 } from "../../src/runtime/clock.js";
+import { hex, unhex, utf8 } from "../../src/runtime/text.js";
 import { loadCases } from "../support/conformance.js";
 
 const hashes = loadCases("hashes").cases;

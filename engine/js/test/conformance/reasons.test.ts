@@ -13,7 +13,7 @@ const file = loadCases("reasons");
 const scorers = await scorersOf(file, plainKernels);
 
 /** Fields that the cases leave out. */
-const LEFT_OUT = new Set(["decision", "words", "contextEffect", "learnedEffect"]);
+const LEFT_OUT = new Set(["decision", "words", "contextEffect"]);
 
 /** Returns a value with the names of its fields as Python has them, but for those of attributes. */
 function named(value: unknown, isRoot = true): unknown {
@@ -65,7 +65,6 @@ test("Reasons are those of Python, their sentences letter by letter.", async () 
     const subject = {
       vector: scorer.userModel.userVector(state),
       pseudonym: "f".repeat(32),
-      residual: null,
     };
     const plan = scorer.bundle.manifest.exploration;
     const record = decide(scorer, subject, plan, requestOf(each["request"]), each["decision"]);

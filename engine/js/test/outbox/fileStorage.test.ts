@@ -11,24 +11,29 @@ async function folder(): Promise<string> {
   return mkdtemp(join(tmpdir(), "sanderling-"));
 }
 
+/** Returns a folder to which rows 1 and 2 were committed, one after the other. */
+async function folderOfTwoCommits(): Promise<string> {
+  const path = await folder();
+  const storage = await FileStorage.open(path);
+  await storage.load();
+  await storage.commit(changes({ put: [row(1)] }));
+  await storage.commit(changes({ put: [row(2)] }));
+  await storage.close();
+  return path;
+}
+
 test("What is committed to a file is there when it is opened again.", async () => {
   const path = await folder();
   await checkCommits(() => FileStorage.open(path));
 });
 
 test("A file whose last line is torn is read up to there, and goes on.", async () => {
-  const path = await folder();
-  let storage = await FileStorage.open(path);
-  await storage.load();
-  await storage.commit(changes({ put: [row(1)] }));
-  await storage.commit(changes({ put: [row(2)] }));
-  await storage.close();
-
+  const path = await folderOfTwoCommits();
   const file = join(path, "outbox.log");
   const whole = await readFile(file);
   for (const length of [whole.length - 1, whole.length - 20, Math.ceil(whole.length / 2) + 1]) {
     await writeFile(file, whole.subarray(0, length));
-    storage = await FileStorage.open(path);
+    let storage = await FileStorage.open(path);
     const found = await storage.load();
     assert.deepEqual(found.rows, [row(1)]);
     assert.equal(found.wasDamaged, false);
@@ -41,18 +46,12 @@ test("A file whose last line is torn is read up to there, and goes on.", async (
 });
 
 test("A file that is damaged before a durable line is moved aside.", async () => {
-  const path = await folder();
-  let storage = await FileStorage.open(path);
-  await storage.load();
-  await storage.commit(changes({ put: [row(1)] }));
-  await storage.commit(changes({ put: [row(2)] }));
-  await storage.close();
-
+  const path = await folderOfTwoCommits();
   const file = join(path, "outbox.log");
   const data = await readFile(file);
   data[30]! ^= 1;
   await writeFile(file, data);
-  storage = await FileStorage.open(path);
+  const storage = await FileStorage.open(path);
   const found = await storage.load();
   assert.deepEqual([found.header, found.rows, found.wasDamaged], [null, [], true]);
   assert.ok((await readdir(path)).includes("corrupt.log"));

@@ -13,8 +13,9 @@ import { type ChangeBatch, changesInForce } from "../../src/rules/attributeChang
 import { closeMatches } from "../../src/rules/closeMatches.js";
 import { secondsOf } from "../../src/rules/isoTime.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
-import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
+import { uuid7 } from "../../src/runtime/clock.js";
 import { encodeFloat, encodeText } from "../../src/runtime/json.js";
+import { hex, unhex } from "../../src/runtime/text.js";
 import { kernelCalls } from "./kernelCalls.js";
 import { wordsOf } from "../../src/search/words.js";
 import { casefold, isPrintable } from "../../src/unicode.js";

@@ -6,7 +6,7 @@ import { MemoryStorage } from "../../src/outbox/memoryStorage.js";
 import { Outbox } from "../../src/outbox/outbox.js";
 import type { OutboxStorage, StoredChanges } from "../../src/outbox/storage.js";
 import type { Clock, Entropy } from "../../src/runtime/clock.js";
-import { hex } from "../../src/runtime/clock.js";
+import { hex } from "../../src/runtime/text.js";
 import type { Transport, TransportResponse } from "../../src/upload/transport.js";
 
 /** A clock that stands still. */

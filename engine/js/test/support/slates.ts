@@ -42,7 +42,7 @@ export function decided(
   }
   const user = unpacked(file.users[each["bundle"]]![each["user"]]!);
   const vector = arm?.personalized === false ? new Float32Array(user.length) : user;
-  const subject = { vector, pseudonym: "fedcba9876543210fedcba9876543210", residual: null };
+  const subject = { vector, pseudonym: "fedcba9876543210fedcba9876543210" };
   return { ...decide(scorer, subject, plan, request, each["decision"]), arm };
 }
 

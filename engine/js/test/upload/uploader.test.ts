@@ -85,6 +85,24 @@ test("Only events with a known verdict are deleted; the others are sent again la
   assert.equal(await uploader.step(), 0);
 });
 
+test("A collector that rejects everything, losses too, is asked less and less often.", async () => {
+  const { outbox, transport, uploader, clock, events } = await setup(3, { random: () => 0.999 });
+  transport.answer = (batch) => verdicts(batch, "rejected");
+  const delays = [];
+  for (let i = 0; i < 4; i++) {
+    delays.push(await uploader.step());
+    clock.advance(delays.at(-1)! + 0.001);
+  }
+  assert.deepEqual(delays.map(Math.round), [0, 1, 2, 4]);
+  assert.deepEqual(transport.batches.map((batch) => batch.length), [3, 3, 3, 3]);
+  const left = await storedEvents(outbox);
+  assert.ok(left.length === events.length && left.every(({ type }) => type === "loss"));
+
+  transport.answer = (batch) => verdicts(batch, "ok");
+  assert.equal(await uploader.step(), 0);
+  assert.equal(outbox.counters().pending, 0);
+});
+
 test("A batch that is too large is halved, a single event is kept.", async () => {
   const { outbox, transport, uploader } = await setup(9);
   transport.answer = () => answer(413);

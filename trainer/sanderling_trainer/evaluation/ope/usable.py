@@ -119,8 +119,8 @@ def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, 
     yield "drawn without exploration", decisions.epsilon == 0.0
 
     yield "drawn under caps, which cannot be replayed here", decisions.capped
-    # The lab's float vectors would choose other items than the device's int8 rows.
     yield "decided by an arm of an experiment", decisions.in_arm
+    # The lab's float vectors would choose other items than the device's int8 rows.
     yield "drawn with diversity, which cannot be replayed here", decisions.diverse
     unknown_boosts = decisions.boosted & (decisions.pool_items == b"")
     yield "drawn under boosts without naming its pool", unknown_boosts
