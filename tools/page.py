@@ -19,7 +19,7 @@ from sanderling.cli.tiny import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "engine" / "js"
-STATIC = ("index.html", "style.css", "icon.svg", "app.webmanifest")
+STATIC = ("index.html", "icon.svg", "app.webmanifest")
 
 RUNTIME = {
     "ort.wasm.min.mjs": "onnxruntime-web/dist/ort.wasm.min.mjs",
@@ -31,6 +31,9 @@ RUNTIME = {
 
 SCRIPTS = {"page.js": "page.js", "sanderling.js": "engine/dist/sanderling.js"}
 """The minified scripts of the folder `dist`, by their names in the page."""
+
+MINIFIED = {**SCRIPTS, "style.css": "style.css"}
+"""The same with the styles."""
 
 FIRST = ("manifest.json", "catalog.jsonl", "items.safetensors", "policy.safetensors")
 """The files of the bundle that the first shelf needs."""
@@ -45,7 +48,7 @@ def build(out: Path, bundle: Path) -> None:
     Raises `FileNotFoundError` unless `npm run build` has made the package.
     """
     compiled = PACKAGE / "dist"
-    if not all((compiled / name).is_file() for name in SCRIPTS):
+    if not all((compiled / name).is_file() for name in MINIFIED):
         raise FileNotFoundError(f"{compiled}: expected the compiled package; run `make page`")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -53,7 +56,7 @@ def build(out: Path, bundle: Path) -> None:
     for name in STATIC:
         shutil.copyfile(PACKAGE / "page" / name, out / name)
     (out / "engine" / "dist").mkdir(parents=True)
-    for name, place in SCRIPTS.items():
+    for name, place in MINIFIED.items():
         shutil.copyfile(compiled / name, out / place)
     shutil.copytree(PACKAGE / "wasm", out / "engine" / "wasm")
     (out / "runtime").mkdir()

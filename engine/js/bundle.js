@@ -1,6 +1,7 @@
 /**
  * Writes what browsers load without a bundler of the app, minified, from what tsc has compiled:
- * the package as `dist/sanderling.js`, and the modules of the page as `dist/page.js`.
+ * the package as `dist/sanderling.js`, the modules of the page as `dist/page.js`, and its styles as
+ * `dist/style.css`.
  */
 
 import { readFile } from "node:fs/promises";
@@ -50,3 +51,4 @@ await build({
   outfile: "dist/page.js",
   plugins: [packageBeside],
 });
+await build({ ...COMMON, entryPoints: ["page/style.css"], outfile: "dist/style.css" });
