@@ -219,7 +219,7 @@ def test_contexts_have_no_vectors():
     feature = Feature("image", "vector", width=2)
     zeros = np.zeros((16, 2), np.float32), np.zeros(2, np.float32)
     tensors = FeatureTensors(FeatureSchema((feature,)), *zeros).tensors(CONTEXT)
-    with pytest.raises(BundleError, match="context.features: expected no vectors"):
+    with pytest.raises(BundleError, match=r"context\.features: expected no vectors"):
         FeatureTensors.of(tensors, CONTEXT, 16)
 
 
