@@ -55,8 +55,8 @@ export function parseBundleRules(given: Rules | null): BundleRules {
 }
 
 /**
- * Returns what is wrong with a bundle's rules in its catalog: an attribute that no item has, or that
- * no item meets them; null for nothing. Throws `BundleError` for what is no rule.
+ * Returns what is wrong with a bundle's rules in its catalog: an attribute that no item has, or
+ * that no item meets them; null for nothing. Throws `BundleError` for what is no rule.
  */
 export function faultInRules(scorer: Scorer): string | null {
   const { where, boost } = rulesOf(scorer.bundle);
