@@ -16,7 +16,7 @@ LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-h
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo page browser test check bench soak power optimum tiny wasm wheel lock clean
+.PHONY: help install demo page browser test examples check bench soak power optimum tiny wasm wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -37,6 +37,9 @@ browser: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the tes
 # Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
 test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
 	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
+
+examples: $(VENV)/ready $(KERNELS)/built  ## run the six applications of examples/ in small, on real data (10 min)
+	$(RUN)/pytest -m examples tests/examples $(ARGS)
 
 check: $(VENV)/ready  ## lint, format, types, import contracts (1 min)
 	$(RUN)/ruff check .
