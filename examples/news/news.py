@@ -97,8 +97,8 @@ def fine_tuned(past: ABTests, later: ABTests, epochs: int = 2) -> np.ndarray:
     layers = encoder.model.requires_grad_(False).encoder.layer[-2:].requires_grad_(True)
     optimizer = torch.optim.AdamW([head], 1e-2)
     optimizer.add_param_group({"params": [*layers.parameters()], "lr": 1e-4})
-    order = np.tile(np.random.default_rng(0).permutation(past.users), epochs)
-    steps = np.array_split(order, -(-len(order) // 16))
+    orders = [np.random.default_rng(x).permutation(past.users) for x in range(epochs)]
+    steps = np.array_split(np.concatenate(orders), -(-epochs * past.users // 16))
     rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, len(steps))
     for tests in map(past.select, steps):
         # A click falls on arm a with probability ∝ impressions_a exp(w · x_a): McFadden 1974.
@@ -137,7 +137,7 @@ def build(past: ABTests, out: Path, nights: int) -> Path:
     for night in range(nights):
         before, after = (out / f"night-{number}" for number in (night, night + 1))
         print(retrain(out / "events", before, after, ship_anyway=True).metrics["sentence"])
-    return quantize(after, out / "bundle", encoder_of=out / "first").folder
+    return quantize(after, out / "bundle", encoder="base", encoder_of=out / "first").folder
 
 
 def choose(bundle: Path, later: ABTests) -> np.ndarray:
