@@ -319,7 +319,7 @@ def report(
     """Write one page for people: is the latest release better than before, is anything lost, what
     to do. Give any of the sources; a section without its source is left out.
 
-    Example: sanderling report --events events/ --bundle releases/1 --bundle releases/2 --out r.html
+    Example: sanderling report --summary demo/summary.json --out report.html
     """
     if events is None and not checkpoint and summary is None:
         raise typer.BadParameter("expected --events, --checkpoint or --summary, found none of them")
