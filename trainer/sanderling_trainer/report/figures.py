@@ -78,17 +78,24 @@ class _Slots:
         self._judged = judged
         self._numbers = sorted(set(self._rows["release"][judged].tolist()))
 
-    def _sums(self, mask: Mask) -> rates.Sums:
-        """Return the clicks and the seen slots of each unit, of the slots of a mask."""
+    def _seen(self, mask: Mask, stratum: NDArray[np.integer] | None = None) -> rates.Slots:
+        """Return the seen slots of a mask, all of one stratum if none are given."""
         seen = mask & self._rows["judged"]
-        unit = self._unit[seen]
-        clicks = np.bincount(unit, self._rows["click"][seen].astype(np.float64), self._n_units)
-        return clicks.astype(np.float64), np.bincount(unit, minlength=self._n_units).astype(
-            np.float64
-        )
+        click = self._rows["click"][seen].astype(np.float64)
+        strata = np.zeros(len(click), np.int64) if stratum is None else stratum[seen]
+        count = 1 if stratum is None else int(stratum.max()) + 1
+        return rates.Slots(click, self._unit[seen], strata, self._n_units, count)
+
+    def _sums(self, mask: Mask) -> tuple[rates.Floats, rates.Floats]:
+        """Return the clicks and the seen slots of each unit, of the slots of a mask."""
+        slots = self._seen(mask)
+        return slots.by_unit(slots.click), slots.by_unit(np.ones(len(slots.click)))
 
     def _rate(self, mask: Mask) -> dict[str, float | None]:
         return _plain(rates.rate(*self._sums(mask)))
+
+    def _estimate(self, mask: Mask) -> rates.Estimate:
+        return rates.standardized(self._seen(mask), np.ones(1))
 
     def _of(self, release: int) -> Mask:
         return self.rest & (self._rows["release"] == release)
@@ -111,8 +118,8 @@ class _Slots:
                 "change": None,
             }
             if place:
-                before = self._sums(self._of(self._numbers[place - 1]))
-                row["change"] = _plain(rates.change(self._sums(mask), before))
+                before = self._estimate(self._of(self._numbers[place - 1]))
+                row["change"] = _plain(rates.change(self._estimate(mask), before))
             rows.append(row)
         return rows
 
@@ -134,7 +141,8 @@ class _Slots:
     def comparison(self) -> dict[str, Any] | None:
         """Return how the latest release fares against what was before it; None with one release.
 
-        Where older releases ran on the same days on enough slots, they are compared on those days.
+        Where older releases ran on the same days on enough slots, they are compared on those days,
+        each of which weighs as it does for the latest one.
         """
         if len(self._numbers) < 2:
             return None
@@ -147,13 +155,16 @@ class _Slots:
             new, old = new & common, old & common
         else:
             old = self._of(previous) & self._judged
-        first, second = self._sums(new), self._sums(old)
+        stratum = days - days.min() if is_same_days else np.zeros(len(days), np.int64)
+        slots = self._seen(new, stratum), self._seen(old, stratum)
+        counts = slots[0].counts()
+        first, second = (rates.standardized(each, counts / counts.sum()) for each in slots)
         return {
             "release": latest,
             "others": sorted(set(self._rows["release"][old].tolist())),
             "is_same_days": bool(is_same_days),
-            "rate": _plain(rates.rate(*first)),
-            "other_rate": _plain(rates.rate(*second)),
+            "rate": first.value,
+            "other_rate": second.value,
             "difference": _plain(rates.difference(first, second)),
             "change": _plain(rates.change(first, second)),
         }
@@ -186,7 +197,8 @@ class _Slots:
     def exploration(self) -> dict[str, Any] | None:
         """Return the click rates of explored and greedy slots, and what exploration cost.
 
-        Greedy slots are those that could have explored. None where nothing explored.
+        Greedy slots are those that could have explored; the cost compares with those of the same
+        release and place on the slate. None where nothing explored.
         """
         explored = self.rest & self._rows["explored"]
         quota = self.rest & self._rows["newcomer"]
@@ -194,8 +206,6 @@ class _Slots:
         if not (explored | quota).any():
             return None
         shown = max(int(self.rest.sum()), 1)
-        clicks, seen = self._sums(self.rest)
-        compared, baseline = self._sums(explored | quota), self._sums(greedy)
         found: dict[str, Any] = {
             "explored_share": float(explored.sum() / shown),
             "quota_share": float(quota.sum() / shown),
@@ -209,7 +219,11 @@ class _Slots:
             "cost": None,
             "cost_of_clicks": None,
         }
-        if baseline[1].sum() and compared[1].sum():
+        _, place = np.unique(self._rows["release"], return_inverse=True)
+        stratum = place * (int(self._rows["slot"].max()) + 1) + self._rows["slot"]
+        compared, baseline = (self._seen(each, stratum) for each in (explored | quota, greedy))
+        if len(compared.click) and len(baseline.click):
+            clicks, seen = self._sums(self.rest)
             lost = rates.cost(compared, baseline, seen)
             found["cost"] = _plain(lost)
             would = clicks.sum() / seen.sum() + lost.value
