@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sanderling_trainer.report import charts, formats
 from sanderling_trainer.report.demo_summary import replay_lines
@@ -41,6 +41,7 @@ def render(content: Mapping[str, Any]) -> str:
         signed_percent=_unbroken(formats.signed_percent),
         size=_unbroken(formats.size),
         whole=formats.whole,
+        with_code=_with_code,
     )
     environment.globals.update(charts=charts, lost_share=lost_share, is_number=formats.is_number)
     source, *_ = PackageLoader("sanderling_trainer.report").get_source(environment, "style.css")
@@ -60,3 +61,11 @@ def render(content: Mapping[str, Any]) -> str:
 def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
     """Return a format whose unit stays on the line of its number."""
     return lambda *given: write(*given).replace(" ", "\u00a0")
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text in which what stands in backticks is code."""
+    parts = (escape(part) for part in text.split("`"))
+    marked = (Markup("<code>{}</code>").format(part) if i % 2 else part
+              for i, part in enumerate(parts))  # fmt: skip
+    return Markup("").join(marked)
