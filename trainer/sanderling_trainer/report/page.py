@@ -19,6 +19,10 @@ SUMMARY_PARTS = (
 )  # fmt: skip
 
 
+LATEST = 12
+"""Releases that tables show, counted from the latest one."""
+
+
 def write_page(content: Mapping[str, Any], path: Path) -> None:
     """Write what `collect.collect` returned as a page; a part that is missing is left out."""
     path.write_text(render(content), encoding="utf-8")
@@ -49,13 +53,26 @@ def render(content: Mapping[str, Any]) -> str:
     return environment.get_template("page.html.j2").render(
         style=Markup(source),
         found=findings(content),
-        events=content.get("events"),
+        events=_latest(content.get("events")),
         changes=content.get("changes"),
         experiments=content.get("experiments") or [],
         checkpoints=content.get("checkpoints") or [],
         demo={name: summary.get(name) or {} for name in SUMMARY_PARTS},
         replay_line=" ".join(replay_lines(summary)),
     )
+
+
+def _latest(events: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the figures of a store with the latest releases alone, and how many others it has."""
+    if events is None:
+        return None
+    shown = dict(events)
+    shown["releases"] = events["releases"][-LATEST:]
+    shown["hidden_releases"] = len(events["releases"]) - len(shown["releases"])
+    for name in ("newcomers", "coverage"):
+        if events[name]:
+            shown[name] = {**events[name], "releases": events[name]["releases"][-LATEST:]}
+    return shown
 
 
 def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
