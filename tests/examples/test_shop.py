@@ -1,4 +1,4 @@
-"""The shop of examples/shop: what counts as asked for, in stock and bought, and how data are read."""
+"""The shop of examples/shop: what counts as asked for and bought, and how its data are read."""
 
 from __future__ import annotations
 
