@@ -13,10 +13,11 @@ BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-hashes --only-binary :all: \
   --python-version 3.11 --python-platform linux --custom-compile-command 'make lock' --no-annotate \
   --no-emit-package sanderling --no-emit-package sanderling-quantize --no-emit-package sanderling-trainer --no-emit-package torch
+SBOM = $(RUN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo docs page browser test examples check bench soak power optimum tiny wasm wheel lock clean
+.PHONY: help install demo docs page browser test examples check bench soak power optimum tiny wasm wheel sbom package lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -80,6 +81,20 @@ wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with 
 	  SANDERLING_WHEEL_MACHINE=$$machine $(BUILD) engine || exit 1; \
 	done
 	for part in engine quantize trainer; do $(BUILD) $$part || exit 1; done
+
+# What is inside, as CycloneDX: of the engine with all extras, of the image of the lab, and of the npm package.
+sbom: $(VENV)/ready  ## write a software bill of materials for each part into dist/ (1 min)
+	mkdir -p dist
+	$(RUN)/pip install --quiet --constraint constraints.txt uv
+	printf '%s\n' './engine[text,jit,update,cli,serve]' | $(LOCK) --output-file dist/requirements-engine.txt
+	$(SBOM) dist/requirements-engine.txt --pyproject engine/pyproject.toml --output-file dist/sanderling.cdx.json
+	$(SBOM) deploy/requirements-lab.txt --pyproject trainer/pyproject.toml --output-file dist/sanderling-lab.cdx.json
+	cd $(JS) && npm sbom --sbom-format cyclonedx --package-lock-only --omit dev > $(CURDIR)/dist/sanderling-engine-js.cdx.json
+	rm dist/requirements-engine.txt
+
+package: wheel sbom $(JS)/node_modules/ready  ## make everything that a release consists of, in dist/; see docs/RELEASING.md
+	cd $(JS) && npm pack --silent --pack-destination $(CURDIR)/dist
+	cd dist && rm -f SHA256SUMS && sha256sum * > SHA256SUMS
 
 # torch is apart: the images take its CPU build, whose hashes stand in deploy/requirements-torch.txt.
 lock: $(VENV)/ready  ## write what the images install, with hashes, from constraints.txt

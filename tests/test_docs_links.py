@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from tests.support.doc_blocks import ROOT, pages
 from tools.docs_site import commands
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(
-    subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-)
+PAGES = pages()
 
 FENCE = re.compile(r"^ *(`{3,}).*?^ *\1`*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
@@ -40,16 +30,12 @@ def links(page: str) -> list[str]:
 
 @cache
 def anchors(page: str) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    """Return the anchors of a page's different headings, as GitHub and the site make them."""
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
     found: set[str] = set()
     for heading in HEADING.findall(text):
         shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
         anchor = re.sub(r"[^\w\- ]", "", shown.lower()).strip().replace(" ", "-")
-        count = 1
-        while anchor in found:
-            anchor = f"{anchor.removesuffix(f'_{count - 1}')}_{count}"
-            count += 1
         found.add(anchor)
     return found
 
