@@ -39,7 +39,6 @@ NAMES: dict[str, dict[str, Any]] = {"README.md": {"seen": ["emma"]}}
 """What a page's code takes for given."""
 
 
-
 def is_parsed_only(block: Block) -> bool:
     return any(block.page == page and block.code.startswith(start) for page, start in PARSED_ONLY)
 

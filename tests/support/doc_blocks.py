@@ -42,7 +42,7 @@ def pages() -> list[str]:
         text=True,
         check=True,
     )
-    return sorted(listed.stdout.split())
+    return sorted(page for page in listed.stdout.split() if (ROOT / page).is_file())
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -59,7 +59,7 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def indented_blocks_of(page: str) -> list[Block]:
-    """Return the lines of a page that are indented by four spaces outside of fences, one a block."""
+    """Return the lines of a page that are indented by four spaces, fences apart, one a block."""
     text = (ROOT / page).read_text(encoding="utf-8")
     plain = BLOCK.sub(lambda match: "\n" * match[0].count("\n"), text)
     return [
@@ -74,9 +74,10 @@ def commands_in(block: Block) -> Iterator[list[str]]:
     and what a shell would take for itself.
     """
     for line in block.code.replace("\\\n", " ").splitlines():
-        for part in re.split(r"&&|\|\||;|\|(?=\s)", line):
+        without_comment = re.sub(r"(^|\s)#.*", "", line)
+        for part in re.split(r"&&|\|\||;|\|(?=\s)", without_comment):
             start = re.match(r"\s*(?:\$ |[\d*]+ [\d*]+ \* \* \*)?\s*(?:\S*/)?sanderling (.*)", part)
             if start is None:
                 continue
-            words = shlex.split(re.sub(r"\s[<>].*", "", start[1]), comments=True)
+            words = shlex.split(re.sub(r"\s[<>].*", "", start[1]))
             yield [word for word in words if word != "&"]

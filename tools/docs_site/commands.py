@@ -24,7 +24,10 @@ def pages() -> dict[str, str]:
         "",
         "| command | |",
         "|---|---|",
-        *(f"| [`{name}`]({_file(name)}) | {_first(command)} |" for name, command in commands.items()),
+        *(
+            f"| [`{name}`]({_file(name)}) | {_first(command)} |"
+            for name, command in commands.items()
+        ),
         "",
         "## Options before a command's name",
         "",

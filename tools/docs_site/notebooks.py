@@ -18,8 +18,7 @@ def page_of(notebook: Path) -> tuple[str, dict[str, bytes]]:
             blocks.append(source)
             continue
         blocks.append(_fence(source, "python"))
-        for output in cell["outputs"]:
-            blocks.append(_output(output, notebook.stem, pictures))
+        blocks += [_output(output, notebook.stem, pictures) for output in cell["outputs"]]
     return "\n\n".join(blocks) + "\n", pictures
 
 
