@@ -98,10 +98,9 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
         if not file.is_file():
             return match[0]
         svg = STYLE.sub("", file.read_text(encoding="utf-8"))
-        return svg[svg.index("<svg") :].replace(
-            "<svg", f'<svg role="img" aria-label="{match[1]}"', 1
-        )
+        return svg.replace("<svg", f'<svg role="img" aria-label="{match[1]}"', 1)
 
     if page.file.src_uri.startswith("reference/"):
-        html = NAMED_PAGE.sub(r'<a href="../\1.html">\1</a>', html)
+        up = "../" * page.file.src_uri.count("/")
+        html = NAMED_PAGE.sub(rf'<a href="{up}\1.html">\1</a>', html)
     return PICTURE.sub(drawing, html)
