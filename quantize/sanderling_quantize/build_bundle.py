@@ -22,6 +22,7 @@ from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.files import flush_folder, publish
 from sanderling_quantize import gate
+from sanderling_quantize.card_facts import card_facts
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
@@ -86,6 +87,7 @@ def build(
             forms = _copy_encoder(encoder_of, folder)
         quantize_items(source, folder)
         reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
+        reports["card"] = card_facts(checkpoint)
         manifest = _seal(source, folder, reports, encoding.seed)
 
         rows = gate.run_checks(folder, source, texts, limits, previous)
