@@ -82,7 +82,7 @@ def compare(
 ) -> list[tuple[float, Interval]]:
     """Print precision and recall by class; return macro-F1 of each method, and by how much that of
     the first is higher, with a paired bootstrap interval over headlines."""
-    names = np.unique(true)
+    names = np.unique(np.concatenate([true, *found.values()]))
     rows = rng.integers(len(true), size=(RESAMPLES, len(true)))
     print(f"\n{task}: macro-F1, how much higher the first one's is; precision and recall by class")
     results = []
@@ -130,8 +130,8 @@ def count_alerts(rule: Rule, quiet: Sequence[Hours]) -> int:
 def window_rule(flags: NDArray[np.bool_], window: int, limit: float) -> Rule:
     """Return the rule of thumb, which knows sentences by their flags alone, bool [sentences].
 
-    It alerts where the last `window` hours have more flagged stories than the base rate of the
-    `HISTORY` explains, and is then silent for a window. `limit` is of -log10 of the
+    It alerts where the last `window` hours have more flagged stories than the base rate of all
+    stories before them explains, and is then silent for a window. `limit` is of -log10 of the
     binomial p-value, so that one suits busy and slow streams. As the rule looks every hour, its
     false alarms have no bound: `tuned_rule` finds the limit by simulation.
     """
@@ -139,7 +139,8 @@ def window_rule(flags: NDArray[np.bool_], window: int, limit: float) -> Rule:
     def rule(hour: NDArray[np.int64], sentence: NDArray[np.int64]) -> list[int]:
         seen = np.bincount(hour)
         flagged = np.bincount(hour, flags[sentence])
-        base = (flagged[:HISTORY].sum() + 1) / (seen[:HISTORY].sum() + 2)
+        before = np.maximum(np.arange(len(seen)) - window, 0)
+        base = (np.cumsum(flagged)[before] + 1) / (np.cumsum(seen)[before] + 2)
 
         k, n = (np.convolve(each, np.ones(window))[: len(seen)] for each in (flagged, seen))
         evidence = -binom.logsf(k - 1, n, base) / np.log(10)
@@ -181,7 +182,7 @@ def compare_rules(
     quiet = room.quiet(n_hours)
     surges = room.surges(n_surges)
     rows = room.rng.integers(len(surges), size=(RESAMPLES, len(surges)))
-    print(f"\nalerts: {n_hours:,} quiet hours of {len(quiet)} streams, {len(surges)} surges")
+    print(f"\nalerts: {n_hours:,} quiet hours, {len(surges)} surges")
     found: list[tuple[int, float, NDArray[np.float64]]] = []
     for name, rule in rules.items():
         delay = delays(rule, surges)

@@ -47,6 +47,9 @@ PER_HOUR = 24
 HISTORY = 500
 """Quiet hours at the beginning, by which rules learn what is normal."""
 
+STRETCH = 1000
+"""Quiet hours after one history."""
+
 ONSET = 524
 """The first hour of a surge; alerts before are false."""
 
@@ -163,8 +166,10 @@ class Newsroom:
     rng: np.random.Generator
 
     def quiet(self, n: int) -> list[Hours]:
-        """Return the streams, with n quiet hours after their history."""
-        return list(self._hours(HISTORY + n, "").values())
+        """Return the streams of n quiet hours, thousand by thousand, each with its own history: a
+        rule that has got a wrong idea of what is normal is wrong for a thousand hours at most."""
+        stretches = (self._hours(HISTORY + STRETCH, "") for _ in range(n // STRETCH))
+        return [stream for streams in stretches for stream in streams.values()]
 
     def surges(self, n: int) -> list[Hours]:
         """Return n streams with a surge for each topic that has a stream."""

@@ -132,7 +132,7 @@ def test_a_surge_is_in_the_stories_of_its_topic_alone():
     after = is_negative[sentence[hour >= ONSET]].mean()
     assert before == pytest.approx(0.1, abs=0.03)
     assert after == pytest.approx((SURGE + 0.1) / 2, abs=0.03)
-    assert len(shown.quiet(10)) == 2
+    assert len(shown.quiet(3000)) == 3 * 2
     assert HISTORY < ONSET
 
 
