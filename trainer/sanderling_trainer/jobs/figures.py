@@ -1,11 +1,12 @@
-"""Figures of jobs, pushed to a Prometheus Pushgateway: a job ends before anybody scrapes it."""
+"""Figures of jobs and of the fleet, pushed to a Prometheus Pushgateway: a job ends before anybody
+scrapes it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 
@@ -34,12 +35,37 @@ FIGURES = {
 }
 """Every figure; a job pushes those that it has."""
 
+FLEET_NAME = "sanderling_fleet_"
+
+FLEET = {
+    "day_timestamp_seconds": ("When the day (UTC) began that the other figures are of.", ""),
+    "decisions": ("Slates.", "release"),
+    "installs": ("Installs with a slate.", "release"),
+    "explored_share": ("Share of the slots that exploration chose, newcomers included.", ""),
+    "newcomers_share": ("Share of the slots that the quota for newcomers chose.", ""),
+    "judged_slots": ("Slots with an exact outcome, of installs that miss no event.", ""),
+    "click_rate": ("Share of the judged slots with a reward above 0.", ""),
+    "lost_events": ("Events that devices declared as lost, by reason and of any.", "reason"),
+    "missing_events": ("Events of the log that neither arrived nor were declared lost.", ""),
+    "incomplete_installs": ("Installs of the log with missing events.", ""),
+    "cloned_installs": ("Installs of the log whose identity two devices have used.", ""),
+    "known_installs": ("Installs of the log.", ""),
+}
+"""What `monitor` pushes of the fleet's last whole day: meaning and label, "" without one."""
+
+Labelled = Mapping[str, float]
+"""Values of a figure by its label."""
+
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def pushed_figures(job: str, clock: Clock | None = None) -> Iterator[dict[str, float]]:
+def pushed_figures(
+    job: str, clock: Clock | None = None, fleet: Mapping[str, float | Labelled] | None = None
+) -> Iterator[dict[str, float]]:
     """Push what the body puts into the dictionary, its duration, and how it ended.
+
+    fleet: figures of `FLEET`, which the body may fill.
 
     The figures of a job stay until the next push of the same names, so that a failure does not hide
     when it last succeeded. A gateway that cannot be reached is a warning.
@@ -55,11 +81,24 @@ def pushed_figures(job: str, clock: Clock | None = None) -> Iterator[dict[str, f
         figures["duration_seconds"] = time.monotonic() - start
         figures[outcome] = clock.wall_ms() / 1000
         if gateway := os.environ.get(VARIABLE):
-            _push(gateway, job, figures)
+            _push(gateway, job, figures, fleet or {})
 
 
-def _push(gateway: str, job: str, figures: dict[str, float]) -> None:
+def _push(
+    gateway: str,
+    job: str,
+    figures: Mapping[str, float],
+    fleet: Mapping[str, float | Labelled],
+) -> None:
     registry = CollectorRegistry()
+    for name, of_fleet in fleet.items():
+        meaning, label = FLEET[name]
+        gauge = Gauge(FLEET_NAME + name, meaning, [label] if label else [], registry=registry)
+        if isinstance(of_fleet, Mapping):
+            for key, value in of_fleet.items():
+                gauge.labels(key).set(value)
+        else:
+            gauge.set(of_fleet)
     for name, value in {**figures, **_peak_memory()}.items():
         Gauge(NAME + name, FIGURES[name], registry=registry).set(value)
     try:

@@ -1,0 +1,144 @@
+"""What `sanderling monitor` counts of a fleet's day, from its events to a Pushgateway."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sanderling.cli import app
+from sanderling.events import codec
+from sanderling.events.schema import ClockReading, Event, Loss, Slot
+from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.object_store import LocalObjectStore
+from sanderling_trainer.jobs.figures import FLEET
+from sanderling_trainer.jobs.fleet_clicks import DAY_MS
+from sanderling_trainer.jobs.monitor import MAX_RELEASES, monitor
+from tests.support.commands import declared
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.shell import Shell
+
+pytestmark = pytest.mark.lab
+
+DAY = 20_254
+NOON = DAY * DAY_MS + DAY_MS // 2
+NEXT_NIGHT = (DAY + 1) * DAY_MS + 3 * 3_600_000
+
+
+def install(number: int) -> str:
+    return f"{number:032x}"
+
+
+def upload(root: Path, events: list[Event], received: int = NEXT_NIGHT - 1) -> None:
+    rows = [segment_format.encode_line(codec.encode(event), received, None) for event in events]
+    name = segment_format.new_file_name("segments", FakeClock(received))
+    LocalObjectStore(root).put(name, segment_format.pack(rows))
+
+
+def slates(number: int, *values: float, wall: int = NOON, **fields: object) -> list[Event]:
+    """Return an install's slates of two slots, whose first has an outcome of each value."""
+    make = EventFactory(install(number), 1_000_000 * number + 1)
+    clock = ClockReading(wall, 5_000, "b" * 32)
+    events: list[Event] = []
+    for value in values:
+        decision = make.decision(seq=len(events) + 1, clock=clock, **fields)
+        events.append(decision)
+        events.append(make.outcome(decision, 0, value, seq=len(events) + 1, clock=clock))
+    return events
+
+
+def loss(number: int, seq: int, reason: str, decisions: int, wall: int = NOON) -> Loss:
+    clock = ClockReading(wall, 5_000, "b" * 32)
+    id = f"{10**9 + 1000 * number + seq:032x}"
+    return Loss(id, install(number), seq, clock, reason, decisions=decisions)
+
+
+def test_a_day_is_counted(tmp_path: Path) -> None:
+    """Slates, installs, exploration and clicks of the last whole day are counted by hand's result;
+    those of the days beside it are not.
+    """
+    newcomer = [
+        Slot("red", 0, False, 0.9, 0.9),
+        Slot("new", 51, True, 0.01, 0.01, newcomer=True),
+        Slot("pin", 53, False, 1.0, 1.0, pinned=True),
+    ]
+    upload(tmp_path, slates(1, 1.0, -1.0))
+    upload(tmp_path, slates(2, -1.0, -1.0, release=4))
+    upload(tmp_path, slates(3, 1.0, slate=newcomer, newcomers=3, newcomer_rate=0.03))
+    upload(tmp_path, slates(4, 1.0, 1.0, wall=NOON - DAY_MS))
+    upload(tmp_path, slates(5, 1.0, 1.0, wall=NEXT_NIGHT - 60_000))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["day_timestamp_seconds"] == DAY * 86_400
+    assert figures["decisions"] == {"3": 3, "4": 2}
+    assert figures["installs"] == {"3": 2, "4": 1}
+    assert figures["explored_share"] == pytest.approx(5 / 10)
+    assert figures["newcomers_share"] == pytest.approx(1 / 10)
+    assert figures["judged_slots"] == pytest.approx(5)
+    assert figures["click_rate"] == pytest.approx(2 / 5)
+    assert figures["known_installs"] == 5
+    assert figures.keys() == FLEET.keys()
+
+
+def test_losses_and_gaps_are_counted(tmp_path: Path) -> None:
+    """Declared losses count by the device's reasons, free texts of the collector as one; gaps and
+    clones count as such, and their clicks for nothing.
+    """
+    upload(tmp_path, [*slates(1, -1.0), loss(1, 9, "full", 6)])
+    upload(tmp_path, [*slates(2, -1.0), loss(2, 5, "slate: expected text", 2)])
+    upload(tmp_path, [slates(3, 1.0)[1]])  # its decision is missing
+    upload(tmp_path, [*slates(4, 1.0), *slates(4, -1.0, release=9)])
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["lost_events"] == {"any": 8, "full": 6, "rejected": 2}
+    assert figures["missing_events"] == 1
+    assert figures["incomplete_installs"] == 1
+    assert figures["cloned_installs"] == 1
+    assert figures["judged_slots"] == pytest.approx(2)
+    assert figures["click_rate"] == 0.0
+
+
+def test_one_install_does_not_make_the_click_rate(tmp_path: Path) -> None:
+    """An install with a hundred times the slots of the others counts for about one of them."""
+    for number in range(1, 21):
+        upload(tmp_path, slates(number, -1.0, -1.0))
+    upload(tmp_path, slates(21, *[1.0] * 200))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["click_rate"] == pytest.approx(1 / 21, abs=0.01)
+
+
+def test_a_day_without_events_has_no_shares(tmp_path: Path) -> None:
+    """Shares of nothing are NaN, which no alert fires on, and counts are 0 under a label."""
+    upload(tmp_path, slates(1, 1.0))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT + 5 * DAY_MS)).figures()
+    assert figures["decisions"] == figures["installs"] == {"none": 0}
+    for name in ("click_rate", "explored_share", "newcomers_share"):
+        assert isinstance(figures[name], float)
+        assert math.isnan(figures[name])
+
+
+def test_labels_are_bounded(tmp_path: Path) -> None:
+    """Of many releases the most used are told apart, and nothing is lost in the sum."""
+    for release in range(1, MAX_RELEASES + 11):
+        upload(tmp_path, slates(release, 1.0, release=release))
+    upload(tmp_path, slates(99, 1.0, release=MAX_RELEASES + 10))
+    decisions = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()["decisions"]
+    assert isinstance(decisions, dict)
+    assert len(decisions) == MAX_RELEASES + 1
+    assert decisions[str(MAX_RELEASES + 10)] == 2
+    assert sum(decisions.values()) == MAX_RELEASES + 11
+
+
+def test_the_command_prints_what_it_pushes(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sanderling monitor` prints each figure, and null for a share of nothing; a store that is
+    missing is an error.
+    """
+    monkeypatch.setattr(app, "entry_points", lambda group: declared(group))
+    upload(tmp_path / "events", slates(1, 1.0))
+    found = shell.json("monitor", "--events", tmp_path / "events")
+    assert FLEET.keys() <= found.keys()
+    assert found["click_rate"] is None
+    status, _, error = shell.run("monitor", "--events", tmp_path / "none")
+    assert status == 1
+    assert "none" in error
