@@ -32,7 +32,7 @@ def build(texts, topics, out):
     ids = [f"story-{row}" for row in range(len(texts))]
     items = pa.table({"item_id": ids, "text": texts, "topic": topics})
     log = pa.table({"user_id": topics, "item_id": ids, "timestamp": range(len(ids))})
-    train(log, out / "checkpoint", items, app="news", dim=32, epochs=0, device="cpu")
+    train(log, out / "checkpoint", items, app="news", dim=32, epochs=10, device="cpu")
     return quantize(out / "checkpoint", out / "bundle", encoder="base").folder
 
 
