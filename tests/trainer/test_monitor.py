@@ -9,7 +9,7 @@ import pytest
 
 from sanderling.cli import app
 from sanderling.events import codec
-from sanderling.events.schema import ClockReading, Event, Loss, Slot
+from sanderling.events.schema import ClockReading, Event, Loss, Slot, TextCounts
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.jobs.figures import FLEET
@@ -95,6 +95,19 @@ def test_losses_and_gaps_are_counted(tmp_path: Path) -> None:
     assert figures["cloned_installs"] == 1
     assert figures["judged_slots"] == pytest.approx(2)
     assert figures["click_rate"] == 0.0
+
+
+def test_texts_out_of_domain_are_summed(tmp_path: Path) -> None:
+    """What decisions tell of texts is summed by kind; without any text the share is NaN."""
+    upload(tmp_path, slates(1, 1.0, texts=TextCounts(0, 0, 16, 4)))
+    upload(tmp_path, slates(2, 1.0, texts=TextCounts(0, 0, 24, 2)))
+    upload(tmp_path, slates(3, 1.0))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["texts"] == {"items": 0, "queries": 40}
+    shares = figures["texts_outside_share"]
+    assert isinstance(shares, dict)
+    assert shares["queries"] == pytest.approx(6 / 40)
+    assert math.isnan(shares["items"])
 
 
 def test_one_install_does_not_make_the_click_rate(tmp_path: Path) -> None:

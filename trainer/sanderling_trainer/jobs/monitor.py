@@ -16,6 +16,7 @@ MAX_RELEASES = 20
 """Releases that are told apart, those with the most installs; the rest are one."""
 
 REST = "others"
+TEXTS = ("items", "queries")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class FleetReport:
             "judged_slots": day.judged,
             "click_rate": _share(day.clicks, day.judged),
             "lost_events": {"any": sum(day.lost.values()), **day.lost},
+            "texts": {kind: day.texts.get(kind, 0) for kind in TEXTS},
+            "texts_outside_share": {
+                kind: _share(day.outside.get(kind, 0), day.texts.get(kind, 0)) for kind in TEXTS
+            },
             "missing_events": self.completeness.missing,
             "incomplete_installs": self.completeness.incomplete,
             "cloned_installs": self.completeness.cloned,
