@@ -31,7 +31,7 @@ from sanderling_trainer.evaluation.inner_windows import best_rows
 from sanderling_trainer.evaluation.peers import BLEND, GRIDS, FittedPeers
 
 HIDDEN, PAGE = 10, 10
-DIVERSITY = 0.0, 0.2, 0.4
+DIVERSITY = 0.0, 0.2, 0.4, 0.8
 LATEST = 5, 10, 30, 1_000
 WIDER = {
     "iALS": {"factors": (64,), "alpha": (0.3, 1.0, 3.0), "regularization": (0.003, 0.01, 0.03)},
