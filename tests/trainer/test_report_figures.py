@@ -117,6 +117,20 @@ def test_arms_of_experiments_do_not_mix_with_releases(tmp_path):
     assert only["releases"][0]["seen"] > 0
 
 
+def test_a_release_that_one_install_claims_does_not_count(tmp_path):
+    """A device that names a release of its own is neither the latest release nor in any rate."""
+    events = fleet_events(24)
+    liar = [
+        event
+        for event in fleet_events(25, (2**53, 2**53 - 1), seed=9)
+        if event.install == install_of(25)
+    ]
+    found, alone = figures_of(tmp_path, events + liar), figures_of(tmp_path / "alone", events)
+    assert found["lonely_releases"] == [2**53 - 1, 2**53]
+    assert found["comparison"] == alone["comparison"]
+    assert found["exploration"]["seen"] == alone["exploration"]["seen"]
+
+
 def test_incomplete_and_cloned_installs_count_for_nothing(tmp_path):
     """An install with a gap in its numbers is in the losses, and in no rate."""
     events = fleet_events(12)

@@ -52,6 +52,9 @@ FLEET = {
     "incomplete_installs": ("Installs of the log with missing events.", ""),
     "cloned_installs": ("Installs of the log whose identity two devices have used.", ""),
     "known_installs": ("Installs of the log.", ""),
+    "change_evidence": ("Evidence that a figure has changed, in days.", "figure"),
+    "change_limit": ("The evidence that raises an alarm.", ""),
+    "changed_timestamp_seconds": ("The last day with an alarm, 0 without one.", "figure"),
 }
 """What `monitor` pushes of the fleet's last whole day: meaning and label, "" without one."""
 

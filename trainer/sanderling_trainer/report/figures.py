@@ -43,7 +43,8 @@ def figures_of(table: SlotTable, catalog: int = 0) -> dict[str, Any]:
         "users": table.users,
         "units": slots.units,
         "days": slots.days,
-        "in_arms": int((~slots.rest & (table.rows["slot"] == 0)).sum()),
+        "in_arms": int((slots.in_arm & (table.rows["slot"] == 0)).sum()),
+        "lonely_releases": slots.lonely,
         "is_noisy": table.is_noisy,
         "releases": slots.releases(),
         "by_day": slots.by_day(),
@@ -68,8 +69,12 @@ class _Slots:
         self._unit = self._rows["install" if by_install else "user"]
         self._n_units = table.installs if by_install else table.users
         in_arm = self._rows["arm"] > 0
-        self.rest: Mask = ~in_arm if not in_arm.all() else np.ones(len(in_arm), np.bool_)
-        """The slots that no arm of an experiment decided; all where an arm decided each."""
+        self.in_arm: Mask = in_arm if not in_arm.all() else np.zeros(len(in_arm), np.bool_)
+        """The slots that an arm of an experiment decided; none where an arm decided each."""
+
+        self.lonely = _lonely_releases(table)
+        self.rest: Mask = ~self.in_arm & ~np.isin(self._rows["release"], self.lonely)
+        """The slots that count."""
 
         days = self._rows["day"]
         self._start = int(np.quantile(days, 0.01, method="lower")) if len(days) else 0
@@ -253,6 +258,16 @@ class _Slots:
                 }
             )
         return {"catalog": catalog, "sample": sample, "releases": rows}
+
+
+def _lonely_releases(table: SlotTable) -> list[int]:
+    """Return the releases that a single install claims, of a fleet: any device can claim any."""
+    if table.installs < MIN_INSTALLS:
+        return []
+    releases, place = np.unique(table.rows["release"], return_inverse=True)
+    pairs = np.unique(place * table.installs + table.rows["install"])
+    installs = np.bincount(pairs // table.installs, minlength=len(releases))
+    return [int(release) for release in releases[installs < 2]]
 
 
 def distinct_in(counts: NDArray[np.int64], sample: int) -> float:
