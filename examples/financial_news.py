@@ -83,7 +83,7 @@ def parse_phrases(content: bytes) -> tuple[list[str], list[str]]:
     """
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as unpacked:
-            (name,) = (each for each in unpacked.namelist() if each.endswith("/" + MEMBER))
+            (name,) = (each for each in unpacked.namelist() if each.rpartition("/")[2] == MEMBER)
             content = unpacked.read(name)
 
     first = content.split(b"\n", 1)[0].strip()

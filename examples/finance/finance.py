@@ -60,6 +60,7 @@ def main(small, out, webhook):
     rng = np.random.default_rng(0)
     step, n_hours, n_surges = (16, 2000, 4) if small else (4, 20_000, 40)
     texts, tones = news.phrases()
+    bad, good = news.keyword_counts(texts)
     past, past_topics = news.stories("train", step)
     today, topics = news.stories("test", step // 2)
     with Engine.open(build(past[:200], past_topics[:200], out)) as engine:
@@ -80,7 +81,6 @@ def main(small, out, webhook):
     baselines.compare("topic", topics, methods, rng)
 
     tuning, shown = news.newsrooms(topics, streams, tones == "negative", rng)
-    bad, good = news.keyword_counts(texts)
     rules = {
         "encoder, sequential": partial(alert_hours, scores[None][:, 0], rng),
         "keywords, window": baselines.tuned_rule([bad > 0, bad > good], tuning, n_hours),
@@ -91,9 +91,8 @@ def main(small, out, webhook):
     if webhook:
         hour, rows = shown.surges(1)[0]
         for at in rules["encoder, sequential"](hour, rows):
-            send(
-                webhook, {"id": f"acq-{at}", "headlines": [texts[row] for row in rows[hour == at]]}
-            )
+            alert = {"id": f"acq-{at}", "headlines": [texts[row] for row in rows[hour == at]]}
+            print("webhook:", alert["id"], "taken" if send(webhook, alert) else "not taken")
     figures = {"sanderling": ours, "baseline": theirs, "interval": [gain.low, gain.high]}
     print(json.dumps(figures | {"metric": "macro-F1 of tone", "alerts": alerts}))
 
