@@ -109,7 +109,12 @@ test("An added item is placed by its attributes, and keeps its vector.", async (
   assert.equal(word!.effect, score - last);
   await engine.close();
 
-  const again = await open(state);
+  const noEncoder = async () => {
+    throw new Error("expected no text to be encoded");
+  };
+  const again = await Engine.open(new MemorySource(FILES), { encoder: noEncoder, state });
+  assert.equal(await scoreOfNew(again), last);
+  await again.upsertItems([{ ...NEW, text: "jazz album", colour: "any" }]);
   assert.equal(await scoreOfNew(again), last);
   await again.close();
 });

@@ -39,6 +39,23 @@ export async function vectorOfNew(
   return Float32Array.from(sums);
 }
 
+/** Returns whether two records of an item have the same vector, without encoding a text. */
+export function isPlacedAlike(
+  { itemFeatures }: Placing,
+  first: OverlayRecord | undefined,
+  second: OverlayRecord,
+): boolean {
+  if (first?.text === undefined) {
+    return false;
+  }
+  const schema = itemFeatures?.tensors.schema ?? null;
+  if (itemText(first, schema) !== itemText(second, schema)) {
+    return false;
+  }
+  const features = itemFeatures?.of(second);
+  return itemFeatures?.of(first).every((feature, i) => feature === features![i]) ?? true;
+}
+
 /** Returns the text of an added item as the lab's language model reads a catalog's. */
 export function itemText(record: OverlayRecord, schema: FeatureSchema | null): string {
   const text = record.text!;

@@ -12,7 +12,7 @@ import { RuleCache } from "../rules/ruleCache.js";
 import type { Boost, Rule } from "../rules/types.js";
 import { LruCache } from "../runtime/lruCache.js";
 import { releaseWith } from "../runtime/releaseWith.js";
-import { type Placing, vectorOfNew } from "./addedItems.js";
+import { isPlacedAlike, type Placing, vectorOfNew } from "./addedItems.js";
 import { allItemsOf } from "./allItems.js";
 import { type CatalogItem, readItem } from "./catalogItem.js";
 import type { Eligibility, Masks } from "./eligibility.js";
@@ -318,9 +318,10 @@ export class Scorer implements Placing {
     const changes = new Set(records.map(({ id }) => id));
     // What the app changed of items that were added before stays.
     const current = new Map(this.overlay.added.map((record) => [record.id, record]));
-    const added = [...byId.values()]
-      .filter((record) => record.text !== undefined)
-      .map((record) => (changes.has(record.id) ? record : current.get(record.id)!));
+    const given = [...byId.values()].filter((record) => record.text !== undefined);
+    const added = given.map((record) =>
+      changes.has(record.id) ? record : current.get(record.id)!,
+    );
     const hidden = new Uint8Array(this.bundle.manifest.sizes.items);
     for (const id of byId.keys()) {
       const row = this.bundle.find(id);
@@ -328,7 +329,7 @@ export class Scorer implements Placing {
         hidden[row] = 1;
       }
     }
-    const vectors = added.length === 0 ? null : await this.#vectorsOf(added, changes, known);
+    const vectors = added.length === 0 ? null : await this.#vectorsOf(given, known);
     const mask = new RowMask(hidden);
     return new Scorer(this.bundle, this.#parts, {
       records: [...byId.values()],
@@ -384,16 +385,14 @@ export class Scorer implements Placing {
     }
   }
 
-  async #vectorsOf(
-    added: readonly OverlayRecord[],
-    changes: ReadonlySet<string>,
-    known: KnownVectors,
-  ): Promise<AddedVectors> {
+  async #vectorsOf(added: readonly OverlayRecord[], known: KnownVectors): Promise<AddedVectors> {
     const before = this.addedVectors();
+    const records = new Map(this.overlay.records.map((record) => [record.id, record]));
     const floats: Float32Array[] = [];
     for (const record of added) {
-      const kept = changes.has(record.id) ? known.get(record.id) : before.get(record.id);
-      floats.push(kept ?? (await vectorOfNew(this, record)));
+      const { id } = record;
+      const kept = isPlacedAlike(this, records.get(id), record) ? before.get(id) : undefined;
+      floats.push(known.get(id) ?? kept ?? (await vectorOfNew(this, record)));
     }
     const d = this.bundle.manifest.sizes.dim;
     const { rows, scale } = quantizeRows(floats, d);
