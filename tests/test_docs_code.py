@@ -20,6 +20,8 @@ from tests.support.doc_blocks import Block, blocks_of, commands_in, indented_blo
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 
 RUN_ELSEWHERE = {
+    ("docs/tutorial.md", "sh"): "tests/test_tutorial.py",
+    ("docs/tutorial.md", "python"): "tests/test_tutorial.py",
     ("docs/SERVICE.md", "sh"): "tests/engine/test_service_docs.py",
     ("docs/SERVICE.md", "javascript"): "tests/engine/test_service_docs.py",
     ("docs/PORTING.md", "sh"): "tests/jvm/test_jvm.py, where Kotlin is installed",

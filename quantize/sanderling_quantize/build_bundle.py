@@ -58,8 +58,8 @@ def build(
 ) -> BuildResult:
     """Build, check and seal the bundle `out`, which must not exist.
 
-    `encoder_of` is an earlier bundle whose encoder is copied, when the language model has not
-    changed since; `previous` is the release before, for the gate to compare latencies with.
+    `encoder_of` is an earlier bundle whose encoder is copied, with its tier, when the language model
+    has not changed since; `previous` is the release before, for the gate to compare latencies with.
     `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
     which the bundle differs from the checkpoint; they are written into the checkpoint as well,
     since retraining reads there how a release explores. `files` have arms and rules; the gate
@@ -72,7 +72,8 @@ def build(
         )
     source = read(checkpoint).with_settings(exploration or {})
     texts = _split_texts(source)
-    limits = thresholds or Thresholds.of(encoding.tier)
+    tier = encoding.tier if encoder_of is None else tier_of(encoder_of, encoding.tier)
+    limits = thresholds or Thresholds.of(tier)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # beside `out`: the bundle gets its name by one rename, which needs the same file system
@@ -86,7 +87,7 @@ def build(
         else:
             forms = _copy_encoder(encoder_of, folder)
         quantize_items(source, folder)
-        reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
+        reports: dict[str, Any] = {"encoder": {"tier": tier, "forms": forms}}
         reports["card"] = card_facts(checkpoint)
         manifest = _seal(source, folder, reports, encoding.seed)
 
@@ -154,6 +155,11 @@ def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
         shutil.copyfile(bundle / name, folder / name)
     forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
     return forms
+
+
+def tier_of(bundle: Path, default: str) -> str:
+    """Return the tier of a bundle's encoder, or a default where its manifest names none."""
+    return str(manifests.read(bundle).reports.get("encoder", {}).get("tier", default))
 
 
 def _max_tokens(source: Checkpoint) -> int:
