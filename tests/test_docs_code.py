@@ -13,8 +13,9 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from sanderling.cli.app import make_app
+from sanderling.cli import app
 from sanderling.cli.tiny import BUNDLE
+from tests.support.commands import declared
 from tests.support.doc_blocks import Block, blocks_of, commands_in, indented_blocks_of, pages
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
@@ -138,7 +139,9 @@ def check_command(words: list[str]) -> None:
     """Raise a usage error of Typer unless the command line has only commands and options that
     exist, with values of their types where it does not leave out some by an ellipsis.
     """
-    command = get_command(make_app())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "entry_points", declared)
+        command = get_command(app.make_app())
     context = command.make_context("sanderling", [], resilient_parsing=True)
     rest = list(words)
     while hasattr(command, "commands"):

@@ -17,15 +17,18 @@ from sanderling.bundle import manifest as manifests
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Prefixes, Sizes
 from sanderling.bundle.reader import Bundle
+from sanderling.bundle.tensors import Tensors
 from sanderling.bundle.writer import write_manifest
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
+from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.runtime.files import flush_folder, publish
 from sanderling_quantize import gate
 from sanderling_quantize.card_facts import card_facts
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
+from sanderling_quantize.encoders.text_domain import fit_text_domain
 from sanderling_quantize.gate import Check, GateError, TeacherTexts, TextSplit, Thresholds
 from sanderling_quantize.manifest_files import NO_FILES, ManifestFiles
 from sanderling_quantize.quantize_items import quantize_items
@@ -58,8 +61,8 @@ def build(
 ) -> BuildResult:
     """Build, check and seal the bundle `out`, which must not exist.
 
-    `encoder_of` is an earlier bundle whose encoder is copied, with its tier, when the language model
-    has not changed since; `previous` is the release before, for the gate to compare latencies with.
+    `encoder_of` is an earlier bundle whose encoder and tier are taken, when the language model has
+    not changed since; `previous` is the release before, for the gate to compare latencies with.
     `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
     which the bundle differs from the checkpoint; they are written into the checkpoint as well,
     since retraining reads there how a release explores. `files` have arms and rules; the gate
@@ -86,7 +89,7 @@ def build(
             forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
-        quantize_items(source, folder)
+        quantize_items(source, folder, _fit_domain(source, texts, folder))
         reports: dict[str, Any] = {"encoder": {"tier": tier, "forms": forms}}
         reports["card"] = card_facts(checkpoint)
         manifest = _seal(source, folder, reports, encoding.seed)
@@ -149,6 +152,12 @@ def _build_encoder(
     )
 
 
+def _fit_domain(source: Checkpoint, texts: TextSplit, folder: Path) -> Tensors:
+    """Return the tensors of the texts' domain, by the encoder in `folder`."""
+    encoder = TextEncoder(folder, _text_dim(source), _max_tokens(source), prefixes_of(source))
+    return fit_text_domain(encoder, texts.seen.texts, texts.unseen.texts)
+
+
 def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
     """Copy a bundle's encoder and return what its manifest reports of the int8 forms."""
     for name in ("encoder.onnx", "tokenizer.json"):
@@ -160,6 +169,11 @@ def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
 def tier_of(bundle: Path, default: str) -> str:
     """Return the tier of a bundle's encoder, or a default where its manifest names none."""
     return str(manifests.read(bundle).reports.get("encoder", {}).get("tier", default))
+
+
+def _text_dim(source: Checkpoint) -> int:
+    """Return t, the width of texts' vectors."""
+    return int(source.tensors["item.text"].shape[1])
 
 
 def _max_tokens(source: Checkpoint) -> int:
@@ -188,7 +202,7 @@ def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) 
             items=n_items,
             dim=dim,
             state=source.tensors["state.decay"].shape[0],
-            text=source.tensors["item.text"].shape[1],
+            text=_text_dim(source),
             max_tokens=_max_tokens(source),
         ),
         "exploration": msgspec.convert(exploration, Exploration),

@@ -48,6 +48,11 @@ def naive_figures(events: list[Event]) -> defaultdict[Any, Any]:
             for name in (event.release, kind, ("new", event.release) if is_new else "old"):
                 found[name, "seen"] += 1
                 found[name, "clicks"] += outcome.value > 0.0
+            place = (event.release, slot)
+            group = "greedy" if kind == "greedy" else "exploring"
+            if kind != "fixed":
+                found[group, place, "seen"] += 1
+                found[group, place, "clicks"] += outcome.value > 0.0
     found["items"] = {release: len(items) for release, items in shown.items()}
     return found
 

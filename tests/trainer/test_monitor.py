@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sanderling.cli import app
+from sanderling.errors import EventError
 from sanderling.events import codec
-from sanderling.events.schema import ClockReading, Event, Loss, Slot
+from sanderling.events.schema import ClockReading, Event, Loss, Slot, TextCounts
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.jobs.figures import FLEET
+from sanderling_trainer.jobs.fleet_changes import FILE, WATCHED, changed
 from sanderling_trainer.jobs.fleet_clicks import DAY_MS
-from sanderling_trainer.jobs.monitor import MAX_RELEASES, monitor
+from sanderling_trainer.jobs.fleet_days import Completeness, FleetDay
+from sanderling_trainer.jobs.monitor import MAX_RELEASES, FleetReport, monitor
 from tests.support.commands import declared
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.shell import Shell
@@ -97,6 +101,19 @@ def test_losses_and_gaps_are_counted(tmp_path: Path) -> None:
     assert figures["click_rate"] == 0.0
 
 
+def test_texts_out_of_domain_are_summed(tmp_path: Path) -> None:
+    """What decisions tell of texts is summed by kind; without any text the share is NaN."""
+    upload(tmp_path, slates(1, 1.0, texts=TextCounts(0, 0, 16, 4)))
+    upload(tmp_path, slates(2, 1.0, texts=TextCounts(0, 0, 24, 2)))
+    upload(tmp_path, slates(3, 1.0))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["texts"] == {"items": 0, "queries": 40}
+    shares = figures["texts_outside_share"]
+    assert isinstance(shares, dict)
+    assert shares["queries"] == pytest.approx(6 / 40)
+    assert math.isnan(shares["items"])
+
+
 def test_one_install_does_not_make_the_click_rate(tmp_path: Path) -> None:
     """An install with a hundred times the slots of the others counts for about one of them."""
     for number in range(1, 21):
@@ -142,3 +159,49 @@ def test_the_command_prints_what_it_pushes(
     status, _, error = shell.run("monitor", "--events", tmp_path / "none")
     assert status == 1
     assert "none" in error
+
+
+def test_days_are_remembered(tmp_path: Path) -> None:
+    """Days whose files are gone stay in the store's file, by sums alone; of a day that is read
+    again with fewer slates the earlier sums stay, with more they are replaced.
+    """
+    upload(tmp_path, slates(1, 1.0, -1.0))
+    monitor(str(tmp_path), FakeClock(NEXT_NIGHT))
+    upload(tmp_path, slates(2, 1.0))
+    monitor(str(tmp_path), FakeClock(NEXT_NIGHT))
+    store = LocalObjectStore(tmp_path)
+    assert install(1).encode() not in store.get(FILE)
+    for name in store.names("segments"):
+        store.delete(name)
+    upload(tmp_path, slates(3, 1.0))
+    figures = monitor(str(tmp_path), FakeClock(NEXT_NIGHT)).figures()
+    assert figures["decisions"] == {"3": 3}
+    store.put(FILE, b"[]")
+    with pytest.raises(EventError, match=r"monitor/days\.json: expected the days"):
+        monitor(str(tmp_path), FakeClock(NEXT_NIGHT))
+
+
+def test_a_fallen_click_rate_is_told(tmp_path: Path) -> None:
+    """After sixty quiet days a click rate that halves raises an alarm within ten days, on the day
+    that the figure names; the other figures raise none.
+    """
+    rng = np.random.default_rng(0)
+    days = {}
+    for day in range(75):
+        rate = 0.2 * (0.5 if day >= 60 else 1.0)
+        clicks = float(rng.binomial(5000, rate))
+        days[day] = FleetDay({"1": 2000}, slots=10_000, judged=5000.0, clicks=clicks)
+    found = changed(days)
+    alarm = found["click_rate"].alarm
+    assert alarm is not None
+    assert 60 <= alarm < 70
+    assert [found[name].alarm for name in WATCHED if name != "click_rate"] == [None] * 3
+    report = FleetReport(74, days[74], Completeness(), found)
+    told = report.figures()["changed_timestamp_seconds"]
+    assert told == {**dict.fromkeys(WATCHED, 0), "click_rate": alarm * 86_400}
+
+
+def test_days_with_little_on_them_say_nothing() -> None:
+    """A day with fewer judged slots or texts than asked for is not a day of the series."""
+    few = FleetDay({"1": 3}, judged=20.0, clicks=0.0, texts={"items": 20}, outside={"items": 20})
+    assert all(watched.value(few) is None for watched in WATCHED.values())

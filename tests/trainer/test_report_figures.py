@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,15 @@ from sanderling_trainer.report.collect import Sources, collect
 from sanderling_trainer.report.figures import distinct_in, gini, top_share
 from tests.support.fakes import EventFactory
 from tests.support.naive_report import naive_figures
-from tests.support.report_logs import BOOT, DAY_MS, FIRST_DAY, fleet_events, install_of, upload
+from tests.support.report_logs import (
+    BOOT,
+    DAY_MS,
+    FIRST_DAY,
+    SLOTS,
+    fleet_events,
+    install_of,
+    upload,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -61,14 +71,15 @@ def test_the_figures_equal_a_slow_twin(tmp_path):
 
 
 def test_the_cost_of_exploration_is_what_greedy_slots_would_have_got(tmp_path):
-    """Explored slots at the greedy rate, less their clicks, over all seen slots."""
+    """Explored slots at the greedy rate of their release and place, less their clicks."""
     events = fleet_events()
     found, slow = figures_of(tmp_path, events)["exploration"], naive_figures(events)
-    explored = slow["explored", "seen"] + slow["quota", "seen"]
-    clicks = slow["explored", "clicks"] + slow["quota", "clicks"]
     seen = slow[1, "seen"] + slow[2, "seen"]
-    greedy = slow["greedy", "clicks"] / slow["greedy", "seen"]
-    cost = (greedy * explored - clicks) / seen
+    cost = 0.0
+    for place in product((1, 2), range(SLOTS)):
+        greedy = slow["greedy", place, "clicks"] / slow["greedy", place, "seen"]
+        would = greedy * slow["exploring", place, "seen"]
+        cost += (would - slow["exploring", place, "clicks"]) / seen
     assert found["cost"]["value"] == pytest.approx(cost)
     assert found["cost"]["low"] < cost < found["cost"]["high"]
     total = (slow[1, "clicks"] + slow[2, "clicks"]) / seen
@@ -84,7 +95,7 @@ def test_releases_of_the_same_days_are_compared_on_them(tmp_path):
     assert compared["release"] == 3
     last_day = [event for event in beside if event.clock.wall // DAY_MS == FIRST_DAY + 1]
     slow = naive_figures(last_day)
-    assert compared["other_rate"]["value"] == pytest.approx(slow[1, "clicks"] / slow[1, "seen"])
+    assert compared["other_rate"] == pytest.approx(slow[1, "clicks"] / slow[1, "seen"])
     alone = figures_of(tmp_path / "alone", first)["comparison"]
     assert not alone["is_same_days"]
 
@@ -104,6 +115,20 @@ def test_arms_of_experiments_do_not_mix_with_releases(tmp_path):
         assert (row["seen"], row["clicks"]) == (same["seen"], same["clicks"])
     only = figures_of(tmp_path / "only", in_arm)
     assert only["releases"][0]["seen"] > 0
+
+
+def test_a_release_that_one_install_claims_does_not_count(tmp_path):
+    """A device that names a release of its own is neither the latest release nor in any rate."""
+    events = fleet_events(24)
+    liar = [
+        event
+        for event in fleet_events(25, (2**53, 2**53 - 1), seed=9)
+        if event.install == install_of(25)
+    ]
+    found, alone = figures_of(tmp_path, events + liar), figures_of(tmp_path / "alone", events)
+    assert found["lonely_releases"] == [2**53 - 1, 2**53]
+    assert found["comparison"] == alone["comparison"]
+    assert found["exploration"]["seen"] == alone["exploration"]["seen"]
 
 
 def test_incomplete_and_cloned_installs_count_for_nothing(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import product
 
 import pytest
 
 from sanderling.bundle.manifest import Arm, Experiment
+from sanderling_trainer.report import user_changes
 from sanderling_trainer.report.collect import Sources, collect
 from sanderling_trainer.report.findings import findings
 from sanderling_trainer.report.page import render
@@ -45,11 +48,11 @@ def page_of(tmp_path, events, **sources):
     return content, html
 
 
-def write_checkpoint(folder, **metrics):
+def write_checkpoint(folder, release=2, **metrics):
     """Write what the report reads of a checkpoint."""
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "config.json").write_text(json.dumps({"release": 2}))
+    (folder / "config.json").write_text(json.dumps({"release": release}))
     return folder
 
 
@@ -118,6 +121,61 @@ def test_stores_with_little_in_them_make_a_page(tmp_path, bundles, events, said)
     content, html = page_of(tmp_path, events, bundles=bundles)
     assert said in findings(content)["headline"]
     assert said in text_of(html)
+
+
+def test_a_long_line_of_releases_is_cut(tmp_path):
+    """Of 15 releases the tables show the latest 12, and say so; the figures have all."""
+    content, html = page_of(tmp_path, fleet_events(12, range(1, 16)))
+    assert len(content["events"]["releases"]) == 15
+    assert html.count('<th scope="row">4</th>') == 3
+    assert '<th scope="row">3</th>' not in html
+    assert "the latest 12 releases, of 15" in text_of(html)
+
+
+def test_checkpoints_serve_users_where_there_are_no_bundles(tmp_path, monkeypatch):
+    """Two checkpoints give slates without reasons, and titles of the later one."""
+
+    class Ranker:
+        def __init__(self, folder):
+            self.release = int(folder.name)
+
+        def slate(self, user, history, k, exclude):
+            return [(f"item-{self.release + row}", 1.0) for row in range(k)]
+
+        def title(self, item):
+            return f"title of {item}"
+
+    monkeypatch.setattr(user_changes, "CheckpointRanker", Ranker)
+    folders = [write_checkpoint(tmp_path / str(number), release=number) for number in (2, 1)]
+    content, html = page_of(tmp_path, fleet_events(24), checkpoints=folders)
+    user = content["changes"]["users"][0]
+    assert [item["id"] for item in user["before"]] == [f"item-{row}" for row in range(1, 6)]
+    assert [item["id"] for item in user["after"]] == [f"item-{row}" for row in range(2, 7)]
+    assert user["kept"] == 4
+    assert "title of item-6 new" in text_of(html)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+def test_texts_stand_out_from_their_ground(scheme):
+    """Every colour of texts has a contrast of 4.5 or more to page and cards (WCAG 2.2, AA)."""
+    style = render({})
+    blocks = re.findall(r":root {([^}]*)}", style)
+    colours = dict(
+        re.findall(r"--(\w+): (#\w+);", blocks[("light", "dark", "print").index(scheme)])
+    )
+    for text, ground in product(("ink", "soft", "accent", "good", "bad"), ("paper", "card")):
+        lighter, darker = sorted((luminance(colours[text]), luminance(colours[ground])))[::-1]
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
+
+
+def luminance(colour):
+    """Return the relative luminance of a hex colour."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_arms_are_compared_where_a_bundle_declares_them(tmp_path, bundles):

@@ -47,15 +47,14 @@ def _lines(report: FleetReport, shown: dict[str, Any]) -> list[str]:
     for name, value in shown.items():
         if name == "day_timestamp_seconds":
             continue
-        text = (
-            ", ".join(f"{label}: {each:,g}" for label, each in value.items())
-            if isinstance(value, dict)
-            else "none"
-            if value is None
-            else f"{value:,.4g}"
-        )
+        labelled = value if isinstance(value, dict) else {"": value}
+        text = ", ".join(f"{label} {_number(each)}".strip() for label, each in labelled.items())
         lines.append(f"{name.replace('_', ' '):<20}{text}")
     return lines
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:,.4g}" if value % 1 else f"{value:,.0f}"
 
 
 def _date(report: FleetReport) -> str:
@@ -66,4 +65,6 @@ def _date(report: FleetReport) -> str:
 
 def _json(value: Any) -> Any:
     """Return a value as JSON may hold it: null for a share of nothing."""
+    if isinstance(value, dict):
+        return {label: _json(each) for label, each in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -46,10 +46,15 @@ FLEET = {
     "judged_slots": ("Slots with an exact outcome, of installs that miss no event.", ""),
     "click_rate": ("Share of the judged slots with a reward above 0.", ""),
     "lost_events": ("Events that devices declared as lost, by reason and of any.", "reason"),
+    "texts": ("Texts that devices encoded: items that apps added, and queries.", "kind"),
+    "texts_outside_share": ("Share of these texts that are out of the domain.", "kind"),
     "missing_events": ("Events of the log that neither arrived nor were declared lost.", ""),
     "incomplete_installs": ("Installs of the log with missing events.", ""),
     "cloned_installs": ("Installs of the log whose identity two devices have used.", ""),
     "known_installs": ("Installs of the log.", ""),
+    "change_evidence": ("Evidence that a figure has changed, in days.", "figure"),
+    "change_limit": ("The evidence that raises an alarm.", ""),
+    "changed_timestamp_seconds": ("The last day with an alarm, 0 without one.", "figure"),
 }
 """What `monitor` pushes of the fleet's last whole day: meaning and label, "" without one."""
 

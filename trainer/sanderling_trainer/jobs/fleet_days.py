@@ -43,6 +43,12 @@ class FleetDay(msgspec.Struct, forbid_unknown_fields=True):
     clicks: float = 0.0
     """Of these, those with a reward above 0."""
 
+    texts: dict[str, int] = {}
+    """Texts that devices encoded: `items` that apps added, and `queries`."""
+
+    outside: dict[str, int] = {}
+    """Of these, those out of the release's domain."""
+
     lost: dict[str, int] = {}
     """Events that devices declared as lost, by reason."""
 
@@ -111,6 +117,11 @@ def _add_slots(day: FleetDay, decision: Decision) -> None:
     day.slots += len(chosen)
     day.explored += sum(slot.explored for slot in chosen)
     day.newcomers += sum(slot.newcomer is True for slot in chosen)
+    if counts := decision.texts:
+        of_kind = {"items": counts.items, "queries": counts.queries}
+        outside = {"items": counts.items_outside, "queries": counts.queries_outside}
+        day.texts = _sum(day.texts, of_kind)
+        day.outside = _sum(day.outside, outside)
 
 
 def _add_losses(days: dict[int, FleetDay], log: EventLog) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sanderling.runtime.clock import Clock
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
 from sanderling_trainer.event_log.reader import read_partitions
 from sanderling_trainer.jobs.figures import Labelled
+from sanderling_trainer.jobs.fleet_changes import Change, changed, limit, remember
 from sanderling_trainer.jobs.fleet_clicks import DAY_MS
 from sanderling_trainer.jobs.fleet_days import Completeness, FleetDay, tally
 from sanderling_trainer.jobs.night_log import check_events
@@ -16,6 +19,7 @@ MAX_RELEASES = 20
 """Releases that are told apart, those with the most installs; the rest are one."""
 
 REST = "others"
+TEXTS = ("items", "queries")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class FleetReport:
 
     completeness: Completeness
 
+    changes: Mapping[str, Change]
+    """By watched figure, up to that day."""
+
     def figures(self) -> dict[str, float | Labelled]:
         """Return the values of the figures in `figures.FLEET`; a share of nothing is NaN."""
         day = self.of_day
@@ -41,24 +48,37 @@ class FleetReport:
             "judged_slots": day.judged,
             "click_rate": _share(day.clicks, day.judged),
             "lost_events": {"any": sum(day.lost.values()), **day.lost},
+            "texts": {kind: day.texts.get(kind, 0) for kind in TEXTS},
+            "texts_outside_share": {
+                kind: _share(day.outside.get(kind, 0), day.texts.get(kind, 0)) for kind in TEXTS
+            },
             "missing_events": self.completeness.missing,
             "incomplete_installs": self.completeness.incomplete,
             "cloned_installs": self.completeness.cloned,
             "known_installs": self.completeness.installs,
+            "change_evidence": {name: change.evidence for name, change in self.changes.items()},
+            "change_limit": limit(),
+            "changed_timestamp_seconds": {
+                name: 0 if change.alarm is None else change.alarm * DAY_MS / 1000
+                for name, change in self.changes.items()
+            },
         }
 
 
 def monitor(events: str, clock: Clock) -> FleetReport:
-    """Return what the devices' events say of the last whole day (UTC) before now.
+    """Return what the devices' events say of the last whole day (UTC) before now, and which figures
+    have changed up to then; the days are remembered in the store.
 
     events: the folder or URL of the collector's store. Events that devices send later are missing.
 
     Raises `FileNotFoundError` where the store is missing, `EventError` where a file is damaged.
     """
     check_events(events)
-    days, completeness = tally(read_partitions(events))
+    tallied, completeness = tally(read_partitions(events))
     day = clock.wall_ms() // DAY_MS - 1
-    return FleetReport(day, days.get(day, FleetDay()), completeness)
+    whole = {number: of_day for number, of_day in tallied.items() if number <= day}
+    days = remember(open_store(events, JOB_TIMEOUT), whole)
+    return FleetReport(day, days.get(day, FleetDay()), completeness, changed(days))
 
 
 def _most(counts: dict[str, int], installs: dict[str, int]) -> dict[str, float]:

@@ -20,6 +20,8 @@ HEIGHT = 170.0
 
 TOP = 12.0
 BOTTOM = 24.0
+FEW = 8
+"""Points of a line, up to which their dots are large."""
 
 
 class Scale(NamedTuple):
@@ -97,17 +99,15 @@ def by_day(points: Sequence[Mapping[str, Any]], text: str) -> Markup:
     if len(points) == len(releases):
         return Markup("")
     axis = Scale(min(days), max(days))
-    heights = scale_of(
-        [{"value": point["value"], "low": None, "high": None} for point in points], has_zero=True
-    )
+    heights = scale_of({"value": point["value"], "low": None, "high": None} for point in points)
     parts = _grid(heights)
     for release in releases:
         line = [point for point in points if point["release"] == release]
         places = [(axis.place(point["day"]), _y(heights, point["value"])) for point in line]
         kind = "ours" if release == releases[-1] else "other"
         parts += _line(places, kind)
-        x, y = places[-1]
-        parts.append(f'<text class="{kind}" x="{x}%" y="{y - 9}">{int(release)}</text>')
+        x, y = places[len(places) // 2]
+        parts.append(f'<text class="{kind}" x="{x}%" y="{y + 20}">{int(release)}</text>')
     for end, anchor in ((axis.low, "start"), (axis.high, "end")):
         x = 0 if anchor == "start" else 100
         parts.append(
@@ -140,11 +140,12 @@ def _grid(heights: Scale, *, is_share: bool = True) -> list[str]:
 
 def _line(places: Sequence[tuple[float, float]], kind: str) -> list[str]:
     """Return a line through places in per cent of the width and pixels of the height."""
+    radius = 4 if len(places) <= FEW else 2.5
     parts = [
         f'<line class="{kind}" x1="{x1}%" y1="{y1}" x2="{x2}%" y2="{y2}"/>'
         for (x1, y1), (x2, y2) in pairwise(places)
     ]
-    return parts + [f'<circle class="{kind}" cx="{x}%" cy="{y}" r="4"/>' for x, y in places]
+    return parts + [f'<circle class="{kind}" cx="{x}%" cy="{y}" r="{radius}"/>' for x, y in places]
 
 
 def _y(heights: Scale, value: float) -> float:

@@ -43,7 +43,8 @@ def figures_of(table: SlotTable, catalog: int = 0) -> dict[str, Any]:
         "users": table.users,
         "units": slots.units,
         "days": slots.days,
-        "in_arms": int((~slots.rest & (table.rows["slot"] == 0)).sum()),
+        "in_arms": int((slots.in_arm & (table.rows["slot"] == 0)).sum()),
+        "lonely_releases": slots.lonely,
         "is_noisy": table.is_noisy,
         "releases": slots.releases(),
         "by_day": slots.by_day(),
@@ -68,8 +69,12 @@ class _Slots:
         self._unit = self._rows["install" if by_install else "user"]
         self._n_units = table.installs if by_install else table.users
         in_arm = self._rows["arm"] > 0
-        self.rest: Mask = ~in_arm if not in_arm.all() else np.ones(len(in_arm), np.bool_)
-        """The slots that no arm of an experiment decided; all where an arm decided each."""
+        self.in_arm: Mask = in_arm if not in_arm.all() else np.zeros(len(in_arm), np.bool_)
+        """The slots that an arm of an experiment decided; none where an arm decided each."""
+
+        self.lonely = _lonely_releases(table)
+        self.rest: Mask = ~self.in_arm & ~np.isin(self._rows["release"], self.lonely)
+        """The slots that count."""
 
         days = self._rows["day"]
         self._start = int(np.quantile(days, 0.01, method="lower")) if len(days) else 0
@@ -78,17 +83,24 @@ class _Slots:
         self._judged = judged
         self._numbers = sorted(set(self._rows["release"][judged].tolist()))
 
-    def _sums(self, mask: Mask) -> rates.Sums:
-        """Return the clicks and the seen slots of each unit, of the slots of a mask."""
+    def _seen(self, mask: Mask, stratum: NDArray[np.integer] | None = None) -> rates.Slots:
+        """Return the seen slots of a mask, all of one stratum if none are given."""
         seen = mask & self._rows["judged"]
-        unit = self._unit[seen]
-        clicks = np.bincount(unit, self._rows["click"][seen].astype(np.float64), self._n_units)
-        return clicks.astype(np.float64), np.bincount(unit, minlength=self._n_units).astype(
-            np.float64
-        )
+        click = self._rows["click"][seen].astype(np.float64)
+        strata = np.zeros(len(click), np.int64) if stratum is None else stratum[seen]
+        count = 1 if stratum is None else int(stratum.max()) + 1
+        return rates.Slots(click, self._unit[seen], strata, self._n_units, count)
+
+    def _sums(self, mask: Mask) -> tuple[rates.Floats, rates.Floats]:
+        """Return the clicks and the seen slots of each unit, of the slots of a mask."""
+        slots = self._seen(mask)
+        return slots.by_unit(slots.click), slots.by_unit(np.ones(len(slots.click)))
 
     def _rate(self, mask: Mask) -> dict[str, float | None]:
         return _plain(rates.rate(*self._sums(mask)))
+
+    def _estimate(self, mask: Mask) -> rates.Estimate:
+        return rates.standardized(self._seen(mask), np.ones(1))
 
     def _of(self, release: int) -> Mask:
         return self.rest & (self._rows["release"] == release)
@@ -111,8 +123,8 @@ class _Slots:
                 "change": None,
             }
             if place:
-                before = self._sums(self._of(self._numbers[place - 1]))
-                row["change"] = _plain(rates.change(self._sums(mask), before))
+                before = self._estimate(self._of(self._numbers[place - 1]))
+                row["change"] = _plain(rates.change(self._estimate(mask), before))
             rows.append(row)
         return rows
 
@@ -134,7 +146,8 @@ class _Slots:
     def comparison(self) -> dict[str, Any] | None:
         """Return how the latest release fares against what was before it; None with one release.
 
-        Where older releases ran on the same days on enough slots, they are compared on those days.
+        Where older releases ran on the same days on enough slots, they are compared on those days,
+        each of which weighs as it does for the latest one.
         """
         if len(self._numbers) < 2:
             return None
@@ -147,13 +160,16 @@ class _Slots:
             new, old = new & common, old & common
         else:
             old = self._of(previous) & self._judged
-        first, second = self._sums(new), self._sums(old)
+        stratum = days - days.min() if is_same_days else np.zeros(len(days), np.int64)
+        slots = self._seen(new, stratum), self._seen(old, stratum)
+        counts = slots[0].counts()
+        first, second = (rates.standardized(each, counts / counts.sum()) for each in slots)
         return {
             "release": latest,
             "others": sorted(set(self._rows["release"][old].tolist())),
             "is_same_days": bool(is_same_days),
-            "rate": _plain(rates.rate(*first)),
-            "other_rate": _plain(rates.rate(*second)),
+            "rate": first.value,
+            "other_rate": second.value,
             "difference": _plain(rates.difference(first, second)),
             "change": _plain(rates.change(first, second)),
         }
@@ -186,7 +202,8 @@ class _Slots:
     def exploration(self) -> dict[str, Any] | None:
         """Return the click rates of explored and greedy slots, and what exploration cost.
 
-        Greedy slots are those that could have explored. None where nothing explored.
+        Greedy slots are those that could have explored; the cost compares with those of the same
+        release and place on the slate. None where nothing explored.
         """
         explored = self.rest & self._rows["explored"]
         quota = self.rest & self._rows["newcomer"]
@@ -194,8 +211,6 @@ class _Slots:
         if not (explored | quota).any():
             return None
         shown = max(int(self.rest.sum()), 1)
-        clicks, seen = self._sums(self.rest)
-        compared, baseline = self._sums(explored | quota), self._sums(greedy)
         found: dict[str, Any] = {
             "explored_share": float(explored.sum() / shown),
             "quota_share": float(quota.sum() / shown),
@@ -209,7 +224,11 @@ class _Slots:
             "cost": None,
             "cost_of_clicks": None,
         }
-        if baseline[1].sum() and compared[1].sum():
+        _, place = np.unique(self._rows["release"], return_inverse=True)
+        stratum = place * (int(self._rows["slot"].max()) + 1) + self._rows["slot"]
+        compared, baseline = (self._seen(each, stratum) for each in (explored | quota, greedy))
+        if len(compared.click) and len(baseline.click):
+            clicks, seen = self._sums(self.rest)
             lost = rates.cost(compared, baseline, seen)
             found["cost"] = _plain(lost)
             would = clicks.sum() / seen.sum() + lost.value
@@ -239,6 +258,16 @@ class _Slots:
                 }
             )
         return {"catalog": catalog, "sample": sample, "releases": rows}
+
+
+def _lonely_releases(table: SlotTable) -> list[int]:
+    """Return the releases that a single install claims, of a fleet: any device can claim any."""
+    if table.installs < MIN_INSTALLS:
+        return []
+    releases, place = np.unique(table.rows["release"], return_inverse=True)
+    pairs = np.unique(place * table.installs + table.rows["install"])
+    installs = np.bincount(pairs // table.installs, minlength=len(releases))
+    return [int(release) for release in releases[installs < 2]]
 
 
 def distinct_in(counts: NDArray[np.int64], sample: int) -> float:

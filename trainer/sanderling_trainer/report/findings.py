@@ -77,8 +77,8 @@ def headline_of(events: Figures) -> str:
 def _compared(compared: Figures) -> str:
     others = _names(compared["others"])
     rates = (
-        f"{_per_hundred(compared['rate']['value'])} in 100 seen slots against"
-        f" {_per_hundred(compared['other_rate']['value'])}"
+        f"{_per_hundred(compared['rate'])} in 100 seen slots against"
+        f" {_per_hundred(compared['other_rate'])}"
     )
     change = compared["change"]
     by = f", {signed_percent(change['value'])}" if is_number(change["value"]) else ""

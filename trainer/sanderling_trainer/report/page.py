@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sanderling_trainer.report import charts, formats
 from sanderling_trainer.report.demo_summary import replay_lines
@@ -17,6 +17,10 @@ SUMMARY_PARTS = (
     "data", "nights", "replay", "ranking", "quantize", "latency", "bundle", "events", "learning",
     "updates", "seconds", "machine",
 )  # fmt: skip
+
+
+LATEST = 12
+"""Releases that tables show, counted from the latest one."""
 
 
 def write_page(content: Mapping[str, Any], path: Path) -> None:
@@ -41,6 +45,7 @@ def render(content: Mapping[str, Any]) -> str:
         signed_percent=_unbroken(formats.signed_percent),
         size=_unbroken(formats.size),
         whole=formats.whole,
+        with_code=_with_code,
     )
     environment.globals.update(charts=charts, lost_share=lost_share, is_number=formats.is_number)
     source, *_ = PackageLoader("sanderling_trainer.report").get_source(environment, "style.css")
@@ -48,7 +53,7 @@ def render(content: Mapping[str, Any]) -> str:
     return environment.get_template("page.html.j2").render(
         style=Markup(source),
         found=findings(content),
-        events=content.get("events"),
+        events=_latest(content.get("events")),
         changes=content.get("changes"),
         experiments=content.get("experiments") or [],
         checkpoints=content.get("checkpoints") or [],
@@ -57,6 +62,27 @@ def render(content: Mapping[str, Any]) -> str:
     )
 
 
+def _latest(events: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the figures of a store with the latest releases alone, and how many others it has."""
+    if events is None:
+        return None
+    shown = dict(events)
+    shown["releases"] = events["releases"][-LATEST:]
+    shown["hidden_releases"] = len(events["releases"]) - len(shown["releases"])
+    for name in ("newcomers", "coverage"):
+        if events[name]:
+            shown[name] = {**events[name], "releases": events[name]["releases"][-LATEST:]}
+    return shown
+
+
 def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
     """Return a format whose unit stays on the line of its number."""
     return lambda *given: write(*given).replace(" ", "\u00a0")
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text in which what stands in backticks is code."""
+    parts = (escape(part) for part in text.split("`"))
+    marked = (Markup("<code>{}</code>").format(part) if i % 2 else part
+              for i, part in enumerate(parts))  # fmt: skip
+    return Markup("").join(marked)

@@ -35,7 +35,7 @@ SLOT = np.dtype(
         ("release", np.int64),
         ("day", np.int32),
         ("item", np.int32),
-        ("arm", np.int16),
+        ("arm", np.int32),
         ("slot", np.int16),
         ("explored", np.bool_),
         ("newcomer", np.bool_),
