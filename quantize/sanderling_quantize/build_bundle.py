@@ -28,7 +28,11 @@ from sanderling_quantize.card_facts import card_facts
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
-from sanderling_quantize.encoders.text_domain import fit_text_domain
+from sanderling_quantize.encoders.text_domain import (
+    domain_of_encoder,
+    fit_text_domain,
+    share_outside,
+)
 from sanderling_quantize.gate import Check, GateError, TeacherTexts, TextSplit, Thresholds
 from sanderling_quantize.manifest_files import NO_FILES, ManifestFiles
 from sanderling_quantize.quantize_items import quantize_items
@@ -37,6 +41,7 @@ from sanderling_quantize.settings import types_of
 HELD_OUT = 0.1
 GOLDEN = 16
 MIN_ENGINE = "0.1.0"
+OUTSIDE = "texts_outside"
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,10 @@ def build(
             forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
-        quantize_items(source, folder, _fit_domain(source, texts, folder))
-        reports: dict[str, Any] = {"encoder": {"tier": tier, "forms": forms}}
-        reports["card"] = card_facts(checkpoint)
+        domain, outside = _text_domain(source, texts, folder, encoder_of)
+        quantize_items(source, folder, domain)
+        of_encoder = {"tier": tier, "forms": forms, OUTSIDE: outside}
+        reports: dict[str, Any] = {"encoder": of_encoder, "card": card_facts(checkpoint)}
         manifest = _seal(source, folder, reports, encoding.seed)
 
         rows = gate.run_checks(folder, source, texts, limits, previous)
@@ -152,10 +158,22 @@ def _build_encoder(
     )
 
 
-def _fit_domain(source: Checkpoint, texts: TextSplit, folder: Path) -> Tensors:
-    """Return the tensors of the texts' domain, by the encoder in `folder`."""
+def texts_outside(bundle: Path) -> float | None:
+    """Return which share of its catalog's texts a bundle reports as out of its encoder's domain;
+    None where it has no domain."""
+    share: float | None = manifests.read(bundle).reports.get("encoder", {}).get(OUTSIDE)
+    return share
+
+
+def _text_domain(
+    source: Checkpoint, texts: TextSplit, folder: Path, encoder_of: Path | None
+) -> tuple[Tensors, float | None]:
+    """Return the tensors of the domain of the encoder in `folder`, which `encoder_of` had before if
+    it is given, and the share of the catalog's texts that are out of it."""
     encoder = TextEncoder(folder, _text_dim(source), _max_tokens(source), prefixes_of(source))
-    return fit_text_domain(encoder, texts.seen.texts, texts.unseen.texts)
+    domain = domain_of_encoder(encoder_of) if encoder_of is not None else {}
+    domain = domain or fit_text_domain(encoder, texts.seen.texts, texts.unseen.texts)
+    return domain, share_outside(encoder, domain, source.texts)
 
 
 def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sanderling.ranking.text_domain import TextDomain
 from sanderling.ranking.text_encoder import EncodedText
 from sanderling_quantize.encoders.text_domain import (
     ALPHA,
     CENTROIDS,
+    domain_of_encoder,
     fit_text_domain,
+    share_outside,
     spherical_centroids,
 )
+from tests.support.bundles import TEXT, reseal, write_bundle
 
 pytestmark = pytest.mark.lab
 
@@ -69,6 +75,34 @@ def test_unknown_tokens_alone_are_outside() -> None:
     domain = TextDomain.of(fit_text_domain(encoder, texts(0, 300), texts(1000, 60)))
     assert domain is not None
     assert flagged(encoder, domain, texts(5000, 50, "odd")) == 1.0
+
+
+def test_an_encoder_keeps_its_domain(tmp_path: Path) -> None:
+    """An earlier bundle's domain is taken as it is, and none where it has none; a catalog that
+    drifts away has the share of its texts outside that it has of other texts.
+    """
+    encoder = Encoder(0)
+    fitted = fit_text_domain(encoder, texts(0, 300), texts(1000, 60))
+    write_bundle(tmp_path / "plain")
+    assert domain_of_encoder(tmp_path / "plain") == {}
+    write_bundle(tmp_path / "bundle")
+    policy = load_file(tmp_path / "bundle" / "policy.safetensors")
+    wide = np.eye(TEXT, dtype=np.float32)[:3]
+    policy |= {"text.centroids": wide, "text.limits": np.array([0.25, 0.05], np.float32)}
+    save_file(policy, tmp_path / "bundle" / "policy.safetensors")
+    reseal(tmp_path / "bundle")
+    taken = domain_of_encoder(tmp_path / "bundle")
+    assert {name: taken[name].tolist() for name in taken} == {
+        "text.centroids": wide.tolist(),
+        "text.limits": [0.25, np.float32(0.05)],
+    }
+
+    catalog = [*texts(5000, 300), *texts(5000, 100, "odd")]
+    own = share_outside(encoder, fitted, texts(5000, 300))
+    drifted = share_outside(encoder, fitted, catalog)
+    assert own is not None
+    assert drifted == pytest.approx(0.75 * own + 0.25)
+    assert share_outside(encoder, {}, catalog) is None
 
 
 def test_few_held_out_texts_give_no_domain() -> None:

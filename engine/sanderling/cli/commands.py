@@ -152,7 +152,7 @@ def card(
     """Print the model card of a bundle as Markdown: what it is for, what it was trained on, how it
     ranks beside baselines, what its gate measured, and its limits.
 
-    Example: sanderling card --bundle bundle/ > CARD.md
+    Example: sanderling card --bundle bundle/
     """
     manifest = manifests.read(bundle)
     result = msgspec.to_builtins(manifest) | {"limits": limits(manifest)}

@@ -3,11 +3,13 @@ that the encoder was distilled on, and limits by texts that it was not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle.reader import Bundle
 from sanderling.ranking.text_domain import TextDomain
 from sanderling.ranking.text_encoder import TextEncoder
 
@@ -25,9 +27,28 @@ FITTED = 2048
 """Texts that the centroids are fitted to, at most."""
 
 CALIBRATED = 1024
-"""Held-out texts that the limits are taken from, at most."""
+"""Texts that limits or shares are taken from, at most."""
 
 ROUNDS = 20
+
+
+def domain_of_encoder(bundle: Path) -> dict[str, Floats]:
+    """Return the domain's tensors of an earlier bundle, whose encoder is taken; none where it has
+    none. What that encoder was distilled on does not change with the catalog."""
+    policy = Bundle.open(bundle).policy
+    return {name: policy[name] for name in policy if name.startswith("text.")}
+
+
+def share_outside(
+    encoder: TextEncoder, tensors: Mapping[str, Floats], texts: Sequence[str]
+) -> float | None:
+    """Return the share of a catalog's texts that are out of a domain, of at most 1,024 of them;
+    None without a domain or texts."""
+    domain = TextDomain.of(tensors)
+    if domain is None or not texts:
+        return None
+    encoded = [encoder.encode_item_text(text) for text in _sample(texts, CALIBRATED)]
+    return float(np.mean([domain.is_outside(*each) for each in encoded]))
 
 
 def fit_text_domain(

@@ -207,7 +207,6 @@ def retrain(
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     from sanderling_trainer.api import retrain as run
-    from sanderling_trainer.evaluation.ope import HOLD
     from sanderling_trainer.jobs.figures import pushed_figures
 
     with pushed_figures("retrain") as figures:
@@ -228,13 +227,26 @@ def retrain(
             ship_anyway=ship_anyway,
             device=device,
         )
-        new_decisions = done.metrics["lessons"]["new_decisions"]
-        figures.update(release=done.release, new_decisions=new_decisions, held=done.verdict == HOLD)
+        figures.update(_retrain_figures(done))
     finish(_retrain_result(done, out), _retrain_text(done, out), as_json)
     if not done.written:
         from sanderling_trainer.jobs.retrain import NOTHING_NEW
 
         raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
+
+
+def _retrain_figures(done: RetrainResult) -> dict[str, float]:
+    """Return what a retraining pushes to Prometheus."""
+    from sanderling_quantize.build_bundle import texts_outside
+    from sanderling_trainer.evaluation.ope import HOLD
+
+    figures = {
+        "release": done.release,
+        "new_decisions": done.metrics["lessons"]["new_decisions"],
+        "held": done.verdict == HOLD,
+    }
+    outside = texts_outside(done.bundle) if done.bundle else None
+    return figures if outside is None else {**figures, "texts_outside_share": outside}
 
 
 def _retrain_result(done: RetrainResult, out: Path) -> dict[str, Any]:

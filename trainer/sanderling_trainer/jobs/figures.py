@@ -29,6 +29,7 @@ FIGURES = {
     "installs": "Installs that the job marked or left out.",
     "release": "The number of the release that the job made or published.",
     "new_decisions": "Decisions that no release before had learned from.",
+    "texts_outside_share": "Share of the catalog's texts out of the domain of its encoder.",
     "held": "1 when the release gate held the candidate.",
     "online_expires_timestamp_seconds": "When the first online signature expires.",
     "root_expires_timestamp_seconds": "When the root expires.",
