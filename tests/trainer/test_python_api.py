@@ -18,6 +18,7 @@ from sanderling.bundle import manifest
 from sanderling.bundle.manifest import Exploration
 from sanderling.errors import TableError
 from sanderling_quantize import quantize
+from sanderling_quantize.card_facts import card_facts
 from sanderling_quantize.settings import checked, types_of
 from sanderling_quantize.threads import use_threads
 from sanderling_trainer import ReadOptions, evaluate, train
@@ -232,6 +233,7 @@ def test_a_bundle_may_explore_otherwise_than_its_checkpoint(shared, shell, tmp_p
     )
     plan = built.manifest.exploration
     assert (plan.epsilon, plan.guarded, plan.daily, plan.pool) == (0.5, 1, 20, before["pool"])
+    assert built.manifest.reports["card"] == card_facts(checkpoint)
     assert config_of(checkpoint) == {**before, "epsilon": 0.5, "guarded": 1, "daily": 20}
 
     change = ("--exploration", "epsilon=0.05,daily=none", "--exploration", "scheme=mixture")
