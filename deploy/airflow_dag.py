@@ -29,6 +29,7 @@ with DAG(
     rotate = BashOperator(
         task_id="rotate", bash_command="sanderling installs rotate --store events", retries=1
     )
+    monitor = BashOperator(task_id="monitor", bash_command="sanderling monitor --events events")
     # The space at the end keeps Airflow from reading a file of this name as a template.
     nightly = BashOperator(task_id="nightly", bash_command="nightly.sh ")
     refresh = BashOperator(
@@ -36,5 +37,5 @@ with DAG(
         bash_command=f"sanderling release refresh {SIGNED} --if-within 10",
         trigger_rule="all_done",  # also when the night fails
     )
-    compact >> [rotate, nightly]
+    compact >> [rotate, monitor, nightly]
     nightly >> refresh

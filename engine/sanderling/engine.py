@@ -280,7 +280,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
             self._item_search.warm_up(scorer)
 
     def counters(self) -> dict[str, Any]:
-        """Return what became of events, uploads, contexts and updates, for the app's own
+        """Return what became of events, uploads, contexts, texts and updates, for the app's own
         monitoring."""
         outbox = self._state.outbox
         return {
@@ -289,5 +289,6 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
             "outbox": outbox.counters() if outbox else None,
             "upload": self._uploader.counters if self._uploader else None,
             "encoder": self._recommender.counters(),
+            "texts": self._active_bundle.scorer.encoder.monitor.counters(),
             "updates": replace(self._active_bundle.counters),
         }

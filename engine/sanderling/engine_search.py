@@ -1,11 +1,14 @@
-"""What an app calls to find items without a decision: search by words, and similar items."""
+"""What an app calls without a decision: search by words, similar items, vectors of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from sanderling.arguments import check_k, check_text
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.arguments import check_k, check_several, check_text
 from sanderling.engine_parts import EngineParts
 from sanderling.ranking import rules
 from sanderling.ranking.eligibility import Masks
@@ -19,7 +22,8 @@ T = TypeVar("T")
 
 
 class SearchCalls(EngineParts):
-    """The calls of `Engine` that find items. Nothing is recorded, so nothing can be rewarded."""
+    """The calls of `Engine` that find items or read texts. Nothing is recorded, so nothing can be
+    rewarded."""
 
     def search(
         self,
@@ -86,6 +90,29 @@ class SearchCalls(EngineParts):
         if found is None:
             raise ValueError(f"item: expected an item of the catalog, found {id!r:.100}")
         return found
+
+    def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Return the vectors of n texts by the active bundle's encoder, float32 [n, t].
+
+        For an app's own models, such as a classifier of messages. Rows have length 1, so that their
+        products are cosines, and are bit for bit what a context of `recommend` and a query of
+        `search` become. Any text is allowed; characters beyond 8,192 and tokens beyond the bundle's
+        `max_tokens` are ignored. The vectors of the last 1,024 texts are kept. A release may bring
+        another encoder: keep the texts, and encode them anew when `engine.release` changes.
+
+        Raises `TypeError` for one text alone and for what is no text, `ImportError` without the
+        extra `text`, `BundleError` where the encoder does not load or fails.
+        """
+        check_several(texts=texts)
+        texts = list(texts)
+        for text in texts:
+            check_text(texts=text)
+        self._begin_call()
+        scorer = self._active_bundle.scorer
+        vectors = np.empty((len(texts), scorer.bundle.manifest.sizes.text), np.float32)
+        for row, text in enumerate(texts):
+            vectors[row] = scorer.encoder.encode(text)
+        return vectors
 
     def _tried(self, find: Callable[[Scorer, Masks], T], where: Mapping[str, Any] | None) -> T:
         """Return what is found in the active catalog, or, where that is of a release on trial and

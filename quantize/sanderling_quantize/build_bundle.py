@@ -17,14 +17,22 @@ from sanderling.bundle import manifest as manifests
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Prefixes, Sizes
 from sanderling.bundle.reader import Bundle
+from sanderling.bundle.tensors import Tensors
 from sanderling.bundle.writer import write_manifest
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
+from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.runtime.files import flush_folder, publish
 from sanderling_quantize import gate
+from sanderling_quantize.card_facts import card_facts
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
+from sanderling_quantize.encoders.text_domain import (
+    domain_of_encoder,
+    fit_text_domain,
+    share_outside,
+)
 from sanderling_quantize.gate import Check, GateError, TeacherTexts, TextSplit, Thresholds
 from sanderling_quantize.manifest_files import NO_FILES, ManifestFiles
 from sanderling_quantize.quantize_items import quantize_items
@@ -33,6 +41,7 @@ from sanderling_quantize.settings import types_of
 HELD_OUT = 0.1
 GOLDEN = 16
 MIN_ENGINE = "0.1.0"
+OUTSIDE = "texts_outside"
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,13 @@ def build(
 ) -> BuildResult:
     """Build, check and seal the bundle `out`, which must not exist.
 
-    `encoder_of` is an earlier bundle whose encoder is copied, when the language model has not
-    changed since; `previous` is the release before, for the gate to compare latencies with.
+    `encoder_of` is an earlier bundle whose encoder and tier are taken, when the language model has
+    not changed since; `previous` is the release before, for the gate to compare latencies with.
     `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
     which the bundle differs from the checkpoint; they are written into the checkpoint as well,
     since retraining reads there how a release explores. `files` have arms and rules; the gate
-    judges what there is without them. Raises `FileExistsError` when `out` exists,
-    and `GateError` when the bundle fails the gate; then nothing is left behind.
+    judges what there is without them. Raises `FileExistsError` when `out` exists, and `GateError`
+    when the bundle fails the gate; then nothing is left behind.
     """
     if out.exists():
         raise FileExistsError(
@@ -71,22 +80,24 @@ def build(
         )
     source = read(checkpoint).with_settings(exploration or {})
     texts = _split_texts(source)
-    limits = thresholds or Thresholds.of(encoding.tier)
+    tier = encoding.tier if encoder_of is None else tier_of(encoder_of, encoding.tier)
+    limits = thresholds or Thresholds.of(tier)
 
+    # Beside `out`: the bundle gets its name by one rename, which needs the same file system.
     out.parent.mkdir(parents=True, exist_ok=True)
-    # beside `out`: the bundle gets its name by one rename, which needs the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "bundle"
         folder.mkdir()
-
         if encoder_of is None:
             forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
-        quantize_items(source, folder)
-        reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
-        manifest = _seal(source, folder, reports, encoding.seed)
+        domain, outside = _text_domain(source, texts, folder, encoder_of)
+        quantize_items(source, folder, domain)
+        encoder = {"tier": tier, "forms": forms, OUTSIDE: outside}
+        found = {"encoder": encoder, "card": card_facts(checkpoint)}
+        manifest = _seal(source, folder, found, encoding.seed)
 
         rows = gate.run_checks(folder, source, texts, limits, previous)
         if not all(row.passed for row in rows):
@@ -146,12 +157,40 @@ def _build_encoder(
     )
 
 
+def texts_outside(bundle: Path) -> float | None:
+    """Return which share of its catalog's texts a bundle reports as out of its encoder's domain;
+    None where it has no domain."""
+    share: float | None = manifests.read(bundle).reports.get("encoder", {}).get(OUTSIDE)
+    return share
+
+
+def _text_domain(
+    source: Checkpoint, texts: TextSplit, folder: Path, encoder_of: Path | None
+) -> tuple[Tensors, float | None]:
+    """Return the tensors of the domain of the encoder in `folder`, which `encoder_of` had before if
+    it is given, and the share of the catalog's texts that are out of it."""
+    encoder = TextEncoder(folder, _text_dim(source), _max_tokens(source), prefixes_of(source))
+    domain = domain_of_encoder(encoder_of) if encoder_of is not None else {}
+    domain = domain or fit_text_domain(encoder, texts.seen.texts, texts.unseen.texts)
+    return domain, share_outside(encoder, domain, source.texts)
+
+
 def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
     """Copy a bundle's encoder and return what its manifest reports of the int8 forms."""
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(bundle / name, folder / name)
     forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
     return forms
+
+
+def tier_of(bundle: Path, default: str) -> str:
+    """Return the tier of a bundle's encoder, or a default where its manifest names none."""
+    return str(manifests.read(bundle).reports.get("encoder", {}).get("tier", default))
+
+
+def _text_dim(source: Checkpoint) -> int:
+    """Return t, the width of texts' vectors."""
+    return int(source.tensors["item.text"].shape[1])
 
 
 def _max_tokens(source: Checkpoint) -> int:
@@ -180,7 +219,7 @@ def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) 
             items=n_items,
             dim=dim,
             state=source.tensors["state.decay"].shape[0],
-            text=source.tensors["item.text"].shape[1],
+            text=_text_dim(source),
             max_tokens=_max_tokens(source),
         ),
         "exploration": msgspec.convert(exploration, Exploration),

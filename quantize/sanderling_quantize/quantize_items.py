@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from sanderling.bundle.writer import write_items
 from sanderling.ranking.column_file import write_columns
 from sanderling.ranking.quantization import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
+
+NO_DOMAIN: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 
 # prefixes of the policy's tensors that the device needs; the others serve training only
 ON_DEVICE = (
@@ -23,9 +28,11 @@ ON_DEVICE = (
 )
 
 
-def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
+def quantize_items(
+    checkpoint: Checkpoint, folder: Path, domain: Mapping[str, NDArray[np.float32]] = NO_DOMAIN
+) -> None:
     """Write a bundle's items.safetensors, catalog.jsonl, columns.safetensors and
-    policy.safetensors."""
+    policy.safetensors, the last with the tensors of the texts' domain."""
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
     biases = checkpoint.tensors["item.biases"]
     write_items(folder, rows, scale, biases, checkpoint.records, checkpoint.newcomers())
@@ -37,4 +44,5 @@ def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
         if name.startswith(ON_DEVICE)
     }
     policy["item.bias"] = np.ascontiguousarray(checkpoint.tensors["item.bias"])
+    policy |= domain
     save_file(policy, folder / "policy.safetensors")

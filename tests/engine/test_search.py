@@ -312,3 +312,28 @@ def test_a_wrong_rule_on_the_command_line_is_named(
     code, _, errors = shown(monkeypatch, capsys, *call)
     assert str(code).startswith(str(status))
     assert message in " ".join(errors.replace("│", " ").split())
+
+
+def test_texts_become_the_vectors_of_contexts(engine):
+    """Rows are unit vectors in the texts' order, the bits that the encoder gives a context."""
+    texts = ["rainy evening", "", "a \ud800 b", "rainy evening"]
+    vectors = engine.encode(iter(texts))
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    encoder = engine._active_bundle.scorer.encoder
+    assert np.array_equal(vectors, [encoder.encode(text, keep=False) for text in texts])
+    assert engine.encode([]).shape == (0, vectors.shape[1])
+
+
+@pytest.mark.parametrize("texts", ["one text", b"bytes", ["a", 7], [None], 7, {"a": 1}])
+def test_what_is_not_several_texts_is_refused(engine, texts):
+    """One text alone would be read as its letters: it is a `TypeError` as other types are."""
+    with pytest.raises(TypeError, match=r"^texts: expected"):
+        engine.encode(texts)
+
+
+def test_an_encoder_that_is_missing_is_an_error(engine, monkeypatch):
+    """Without the extra `text` there is no vector to go on with: the error says what to install."""
+    monkeypatch.setattr(TextEncoder, "encode", missing)
+    with pytest.raises(ImportError, match="extra `text`"):
+        engine.encode(["a"])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -171,6 +172,8 @@ def test_every_call_works(service):
     cheap = service.post("recommend", user="anna", where={"price": {"lt": 6}}).json["items"]
     assert [(item["id"], item["attributes"]["price"]) for item in cheap] == [("new", 5)]
     assert service.post("similar", item="new", k=2).json["release"] == 1
+    vectors = service.post("encode", texts=["kayak", ""]).json["vectors"]
+    assert np.array_equal(np.float32(vectors), service.engine.encode(["kayak", ""]))
     assert service.post("remove_items", ids=["new"]).json == {}
     found = service.post("search", query="kayak", user="anna").json["items"]
     assert "new" not in [item["id"] for item in found]
@@ -217,6 +220,8 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("upsert_items", b'{"items": [{"id": "a"}]}', "text"),
     ("upsert_items", b'{"items": [{"a": ' + b"[" * 10**5 + b"]" * 10**5 + b"}]}", "fewer lists"),
     ("similar", b'{"item": "unknown"}', "item: expected an item of the catalog"),
+    ("encode", b'{"texts": "one"}', "Expected `array`, got `str`"),
+    ("encode", b'{"texts": [' + b'"",' * 1000 + b'""]}', "Expected `array` of length <= 1000"),
     ("flush", b'{"timeout_s": -1}', "timeout_s: expected a number in [0, 3600], found -1"),
     ("search", b'{"query": null}', "Expected `str`, got `null`"),
 ]

@@ -74,6 +74,7 @@ decisions = st.builds(
     arm=absent_or(names),
     diversity=absent_or(st.floats(5e-324, 1.0)),
     adapted=absent_or(st.booleans()),
+    texts=absent_or(st.builds(wire.TextCounts, counts, counts, counts, counts)),
 )
 outcomes = st.builds(
     wire.Outcome,

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from sanderling_trainer.demo.report import table, verdict, write_report
+from sanderling_trainer.report.demo_summary import table, verdict
+from sanderling_trainer.report.page import write_page
 
 pytestmark = pytest.mark.lab
 
@@ -78,7 +79,7 @@ def test_the_verdict_follows_the_interval(value, low, high, text):
 def test_the_page_is_self_contained_and_escapes(tmp_path):
     """The page fetches nothing, and markup in the data stays text."""
     page = tmp_path / "report.html"
-    write_report(summary(0.01, -0.01, 0.03), page)
+    write_page({"summary": summary(0.01, -0.01, 0.03)}, page)
     text = page.read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
@@ -89,21 +90,21 @@ def test_the_page_is_self_contained_and_escapes(tmp_path):
 
 def test_missing_parts_are_left_out(tmp_path):
     """An empty summary gives a page and a table, not an error."""
-    write_report({}, tmp_path / "empty.html")
+    write_page({}, tmp_path / "empty.html")
     assert (tmp_path / "empty.html").stat().st_size > 200
     assert isinstance(table({}), str)
 
 
 def test_lost_rewards_are_marked(tmp_path):
     """Lost rewards are marked as bad."""
-    write_report({"events": {"stored": 9, "lost": 2}}, tmp_path / "page.html")
+    write_page({"summary": {"events": {"stored": 9, "lost": 2}}}, tmp_path / "page.html")
     assert 'class="bad">2' in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_every_night_is_told_in_terminal_and_page(tmp_path):
     """Both say that people are simulated, what each night came to, and what the gate said."""
     content = summary(0.3, 0.1, 0.5)
-    write_report(content, tmp_path / "page.html")
+    write_page({"summary": content}, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     text = table(content)
     for part in ("Release 2 goes ahead.", "2.30"):
@@ -146,7 +147,7 @@ def test_every_part_alone_is_rendered(tmp_path):
         "machine": {"python": "3.11"},
     }
     for name, part in parts.items():
-        write_report({name: part}, tmp_path / f"{name}.html")
+        write_page({"summary": {name: part}}, tmp_path / f"{name}.html")
         assert table({name: part})
     assert "<svg" in (tmp_path / "ranking.html").read_text(encoding="utf-8")
     assert 'class="bad">failed' in (tmp_path / "quantize.html").read_text(encoding="utf-8")

@@ -16,12 +16,14 @@ import yaml
 from prometheus_client.exposition import generate_latest
 from typer.testing import CliRunner
 
+from sanderling.cli import app
 from sanderling.cli.app import make_app
 from sanderling_trainer.collector.limits import Limits
 from sanderling_trainer.collector.server import Collector
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.jobs.figures import FIGURES, NAME, VARIABLE
+from sanderling_trainer.jobs.figures import FIGURES, FLEET, FLEET_NAME, NAME, VARIABLE
 from sanderling_trainer.jobs.lease import LEASE_S
+from tests.support.commands import declared
 from tests.support.fakes import FakeClock
 
 pytestmark = pytest.mark.lab
@@ -121,6 +123,12 @@ class Nights:
 @pytest.fixture
 def nights(tmp_path: Path) -> Nights:
     return Nights(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command line have what the distributions declare, whatever is installed."""
+    monkeypatch.setattr(app, "entry_points", declared)
 
 
 def is_valid(arguments: list[str]) -> bool:
@@ -240,10 +248,10 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     commands = []
     for unit in (DEPLOY / "systemd").iterdir():
         text = unit.read_text()
-        commands += re.findall(r"^ExecStart=\S+/sanderling (.*)$", text, re.MULTILINE)
+        commands += re.findall(r"^ExecStart=-?\S+/sanderling (.*)$", text, re.MULTILINE)
         (tmp_path / unit.name).write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", text))
     assert all(is_valid(command.split()) for command in commands)
-    assert len(commands) == 3
+    assert len(commands) == 4
     units = sorted(tmp_path.iterdir())
     done = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60
@@ -263,7 +271,7 @@ def test_the_dag_calls_existing_commands() -> None:
         for keyword in node.keywords
         if keyword.arg == "bash_command"
     ]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         program, *arguments = command.split()
         assert program == "nightly.sh" or is_valid(arguments), command
@@ -272,13 +280,15 @@ def test_the_dag_calls_existing_commands() -> None:
 
 
 def existing_metrics() -> set[str]:
-    """Return the names of all metrics of collector and jobs, those of histograms included."""
+    """Return the names of all metrics of collector, jobs and fleet, those of histograms
+    included."""
     server = Collector(LocalObjectStore(Path()), None, FakeClock(), Limits())
     collector = generate_latest(server.metrics.registry).decode()
     server.close()
     names = set(re.findall(r"^# TYPE (\S+)", collector, re.MULTILINE))
     histograms = set(re.findall(r"^# TYPE (\S+) histogram", collector, re.MULTILINE))
-    return names | {f"{name}_bucket" for name in histograms} | {NAME + figure for figure in FIGURES}
+    pushed = {NAME + figure for figure in FIGURES} | {FLEET_NAME + figure for figure in FLEET}
+    return names | {f"{name}_bucket" for name in histograms} | pushed
 
 
 def test_alerts_and_dashboard_use_existing_metrics() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ import pytest
 import typer
 
 from sanderling.cli import app
+from tests.support.commands import PARTS, declared
 
 pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("engine", "quantize", "trainer")
 
 HISTORY = {"CHANGELOG.md", "LOG.md"}
 """Documents that may name what was removed."""
@@ -28,16 +26,6 @@ IN_TEXT = re.compile(r"`(sanderling [^`]+)`|Example: (sanderling [^\n]+)")
 IN_DOCUMENT = re.compile(
     r"`(sanderling [^`]+)`|^(?:\$ )?(sanderling [a-z](?:\\\n|[^\n])*)", re.MULTILINE
 )
-
-
-def declared(group: str) -> list[EntryPoint]:
-    """Return the entry points that the distributions declare, whatever is installed."""
-    points = []
-    for part in PARTS:
-        project = tomllib.loads((ROOT / part / "pyproject.toml").read_text())["project"]
-        names = project["entry-points"].get(group, {})
-        points += [EntryPoint(name, value, group) for name, value in names.items()]
-    return points
 
 
 @pytest.fixture(scope="module")

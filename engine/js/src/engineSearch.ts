@@ -1,4 +1,4 @@
-/** What an app calls to find items without a decision: search by words, and similar items. */
+/** What an app calls without a decision: search by words, similar items, vectors of texts. */
 
 import { checkK, checkNames, checkTexts, type ItemOrId } from "./arguments.js";
 import { CatalogCalls } from "./engineCatalog.js";
@@ -29,7 +29,7 @@ export interface SearchArguments extends SimilarArguments {
   readonly user?: string | null;
 }
 
-/** The calls of `Engine` that find items. Nothing is recorded, so nothing can be rewarded. */
+/** The calls of `Engine` that find items or read texts. Nothing is recorded, so nothing can be rewarded. */
 export class SearchCalls extends CatalogCalls {
   protected readonly itemSearch = new ItemSearch();
 
@@ -89,6 +89,28 @@ export class SearchCalls extends CatalogCalls {
       throw new RangeError(`item: expected an item of the catalog, found ${shown(id)}`);
     }
     return found;
+  }
+
+  /**
+   * Returns the vectors of texts by the active bundle's encoder, each of length 1 and t numbers.
+   *
+   * For an app's own models. They are what a context of `recommend` becomes; a release may bring
+   * another encoder. Throws `TypeError` for what are not several texts, and what the encoder throws.
+   */
+  async encode(texts: readonly string[]): Promise<Float32Array[]> {
+    if (!Array.isArray(texts)) {
+      throw new TypeError(`texts: expected a list, found ${shown(texts)}`);
+    }
+    for (const text of texts) {
+      checkTexts({ texts: text });
+    }
+    await this.beginCall();
+    const { encoder } = this.scorer;
+    const vectors = [];
+    for (const text of texts) {
+      vectors.push((await encoder.encode(text)).slice()); // the cache has the other
+    }
+    return vectors;
   }
 
   /**

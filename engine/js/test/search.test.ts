@@ -58,3 +58,14 @@ test("A user's behaviour changes the order of what a word finds.", async () => {
     before.items.map((item) => item.id),
   );
 });
+
+test("Texts become vectors in their order, or an error says why not.", async () => {
+  const engine = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder });
+  const vectors = await engine.encode(["rainy evening", ""]);
+  assert.deepEqual(vectors, [await (await encoder())(), await (await encoder())()]);
+  assert.deepEqual(await engine.encode([]), []);
+  await assert.rejects(engine.encode("one" as never), /texts: expected a list/);
+  await assert.rejects(engine.encode([7] as never), TypeError);
+  const without = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder: noEncoder });
+  await assert.rejects(without.encode(["a"]), /no encoder in this test/);
+});

@@ -297,7 +297,20 @@ def _policy(
     context = FeatureTensors.of(tensors, CONTEXT, dim)
     if context is not None:
         policy["context.feature_project"] = context.project
+    policy |= _text_domain(tensors, file, manifest.sizes.text)
     return policy, FeatureTensors.of(tensors, ITEM, dim), context
+
+
+def _text_domain(tensors: Tensors, file: str, t: int) -> Tensors:
+    """Return the tensors that say where the training texts are, none in bundles without them."""
+    centroids = tensors.get("text.centroids")
+    if centroids is None:
+        return {}
+    k = centroids.shape[0] if centroids.ndim == 2 else 0
+    return {
+        "text.centroids": expect(tensors, file, "text.centroids", np.float32, (max(k, 1), t)),
+        "text.limits": expect(tensors, file, "text.limits", np.float32, (2,)),
+    }
 
 
 def _check_values(bundle: Bundle) -> None:

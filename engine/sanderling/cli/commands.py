@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from sanderling.bundle import manifest as manifests
 from sanderling.cli import slates, tables
+from sanderling.cli.card import as_markdown, limits
 from sanderling.cli.doctor import as_text, examine, is_wrong
 from sanderling.cli.options import (
     ColumnNames,
@@ -141,6 +143,20 @@ def update(
         else f"release {active} is active, and is the newest"
     )
     finish({"updated_to": updated_to, "active": active}, text, as_json)
+
+
+def card(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Print the model card of a bundle as Markdown: what it is for, what it was trained on, how it
+    ranks beside baselines, what its gate measured, and its limits.
+
+    Example: sanderling card --bundle bundle/
+    """
+    manifest = manifests.read(bundle)
+    result = msgspec.to_builtins(manifest) | {"limits": limits(manifest)}
+    finish(result, as_markdown(manifest), as_json, is_data=True)
 
 
 def demo(

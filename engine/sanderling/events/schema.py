@@ -86,6 +86,23 @@ class Slot(_Strict, frozen=True):
     """Whether the app pinned the item to the slot: no policy chose it."""
 
 
+class TextCounts(_Strict, frozen=True):
+    """How many texts an install encoded since it last told, 16 or more, and how many of them were
+    out of the release's domain. Which they were it does not tell."""
+
+    items: Count
+    """Texts of items that the app added on the device."""
+
+    items_outside: Count
+    """Those out of the domain."""
+
+    queries: Count
+    """Contexts and queries."""
+
+    queries_outside: Count
+    """Those out of the domain."""
+
+
 class _UserEvent(_Strict, frozen=True):
     """The fields of every event of a user."""
 
@@ -183,6 +200,10 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
 
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""
+
+    texts: TextCounts | msgspec.UnsetType = msgspec.UNSET
+    """Sums over the texts that the install encoded; absent until there are 16 that no decision
+    tells of, and where the release has no domain."""
 
 
 class Outcome(_UserEvent, frozen=True, tag="outcome"):

@@ -31,7 +31,7 @@ def semantic_fault(event: Event) -> str | None:
     drawn = sum(not slot.pinned for slot in event.slate)
     if drawn > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {drawn}"
-    fault = _newcomer_fault(event) or _pin_fault(event) or _pool_fault(event)
+    fault = _newcomer_fault(event) or _pin_fault(event) or _pool_fault(event) or _texts_fault(event)
     if fault is not None or event.context is None:
         return fault
     return _context_fault(event.context)
@@ -100,6 +100,16 @@ def _pool_fault(event: Decision) -> str | None:
                 f"pool_items: slot {slot}: expected {shown.item!r} at its rank {shown.rank}, and "
                 f"newcomers and pinned items nowhere, found {of_rank!r}"
             )
+    return None
+
+
+def _texts_fault(event: Decision) -> str | None:
+    """Return whether more texts were out of the domain than there were."""
+    counts = event.texts
+    if counts is UNSET:
+        return None
+    if counts.items_outside > counts.items or counts.queries_outside > counts.queries:
+        return f"texts: expected at most as many outside as there are, found {counts}"
     return None
 
 

@@ -31,6 +31,7 @@ from sanderling.ranking.row_lookup import UNKNOWN, RowLookup
 from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
+from sanderling.ranking.text_domain import TextDomain
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
@@ -383,7 +384,13 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
         index = Int8Index(items.rows, items.scale, items.bias)
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
-    encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens, bundle.manifest.prefixes)
+    encoder = TextEncoder(
+        bundle.folder,
+        sizes.text,
+        sizes.max_tokens,
+        bundle.manifest.prefixes,
+        TextDomain.of(bundle.policy),
+    )
     contexts = bundle.context_features
     return _BundleParts(
         index,

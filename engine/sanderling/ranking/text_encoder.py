@@ -11,13 +11,14 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle.manifest import Prefixes
 from sanderling.errors import BundleError
+from sanderling.ranking.text_domain import DomainMonitor, TextDomain, unknown_share
 from sanderling.runtime.native import native_errors
 
 MAX_CHARACTERS = 8192
@@ -37,18 +38,34 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+class EncodedText(NamedTuple):
+    """What the encoder made of a text."""
+
+    vector: NDArray[np.float32]
+    """Unit vector float32 [t]."""
+
+    unknown: float
+    """Share of the text's tokens that the vocabulary lacks."""
+
+
 class TextEncoder:
     """The encoder of a bundle. Thread-safe; concurrent calls do not block each other.
 
     It loads on the first text, so that an engine which never reads text never pays for it. `cache`
     maps the hashes of the last texts to their vectors: hashes, so that its memory is bounded
-    however long texts are.
+    however long texts are. `monitor` counts the texts, and those out of the bundle's domain.
     """
 
     def __init__(
-        self, folder: Path, dimension: int, max_tokens: int, prefixes: Prefixes = NO_PREFIXES
+        self,
+        folder: Path,
+        dimension: int,
+        max_tokens: int,
+        prefixes: Prefixes = NO_PREFIXES,
+        domain: TextDomain | None = None,
     ) -> None:
         self.cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self.monitor = DomainMonitor(domain)
         self._folder = folder
         self._dimension = dimension
         self._max_tokens = max_tokens
@@ -65,15 +82,19 @@ class TextEncoder:
         Raises `BundleError` when the encoder cannot be loaded, fails, panics, or does not return t
         finite numbers, and `ImportError` when the extra `text` is not installed.
         """
-        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS], keep)
+        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS], keep, is_item=False)
 
     def encode_item(self, text: str, *, keep: bool = True) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of an item's text; otherwise as `encode`."""
-        return self._encode(self._prefixes.item + text[:MAX_CHARACTERS], keep)
+        return self._encode(self._prefixes.item + text[:MAX_CHARACTERS], keep, is_item=True)
 
-    def _encode(self, text: str, keep: bool) -> NDArray[np.float32]:
-        clean = text.encode("utf-8", "replace")
-        key = hashlib.blake2b(clean, digest_size=16).digest()
+    def encode_item_text(self, text: str) -> EncodedText:
+        """Return what an item's text becomes, neither cached nor counted; otherwise as `encode`."""
+        return self.encode_uncached(_clean(self._prefixes.item + text[:MAX_CHARACTERS]))
+
+    def _encode(self, text: str, keep: bool, *, is_item: bool) -> NDArray[np.float32]:
+        clean = _clean(text)
+        key = hashlib.blake2b(clean.encode(), digest_size=16).digest()
         with self._cache_lock:
             cached = self.cache.get(key)
             if cached is not None:
@@ -81,7 +102,8 @@ class TextEncoder:
                 return cached
 
         # Outside the lock: another thread may encode the same text meanwhile, to the same vector.
-        vector = self.encode_uncached(clean.decode("utf-8"))
+        vector, unknown = self.encode_uncached(clean)
+        self.monitor.count(vector, unknown, is_item=is_item)
         if not keep:
             return vector
         with self._cache_lock:
@@ -90,8 +112,8 @@ class TextEncoder:
                 self.cache.popitem(last=False)
         return vector
 
-    def encode_uncached(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of valid text with its prefix, without looking into the cache."""
+    def encode_uncached(self, text: str) -> EncodedText:
+        """Return what valid text with its prefix becomes, without looking into the cache."""
         tokenizer, session = self.load()
         with native_errors("a text cannot be encoded"):
             encoding = tokenizer.encode(text)
@@ -100,12 +122,13 @@ class TextEncoder:
                 "attention_mask": np.array([encoding.attention_mask], np.int64),
             }
             vector = np.asarray(session.run(None, feed)[0])
+            unknown = unknown_share(tokenizer, encoding)
         if vector.shape != (1, self._dimension) or not np.isfinite(vector).all():
             raise BundleError(
                 f"encoder.onnx: expected {self._dimension} finite numbers for a text, "
                 f"found shape {vector.shape}"
             )
-        return np.asarray(vector[0], np.float32)
+        return EncodedText(np.asarray(vector[0], np.float32), unknown)
 
     def load(self) -> tuple[Any, Any]:
         """Return the tokenizer and the onnxruntime session, loaded on the first call."""
@@ -139,3 +162,8 @@ class TextEncoder:
                 disabled_optimizers=SLOW_FUSIONS,
             )
         return tokenizer, session
+
+
+def _clean(text: str) -> str:
+    """Return a text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

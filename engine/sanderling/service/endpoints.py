@@ -90,6 +90,11 @@ class Endpoints:
         """Find items like an item."""
         return await self._in_thread(self._engine.similar, **sent.given())
 
+    async def encode(self, sent: messages.Encode) -> messages.Encoded:
+        """Return the vectors of texts."""
+        vectors = await self._in_thread(self._engine.encode, sent.texts)
+        return messages.Encoded(vectors.tolist())
+
     async def explain(self, sent: messages.Explain) -> Explanation:
         """Replay a decision."""
         try:

@@ -7,9 +7,12 @@ its id.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+MAX_TEXTS = 1000
+"""Texts of one call of `encode`, for each of which a thread computes some milliseconds."""
 
 
 class Arguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -101,6 +104,12 @@ class Similar(Arguments, frozen=True):
     where: dict[str, Any] | UnsetType | None = UNSET
 
 
+class Encode(Arguments, frozen=True):
+    """Arguments of `Engine.encode`."""
+
+    texts: Annotated[list[str], Meta(max_length=MAX_TEXTS)]
+
+
 class Explain(Arguments, frozen=True):
     """Arguments of `Engine.explain`."""
 
@@ -175,6 +184,13 @@ class StoredReceipt(Struct, frozen=True):
 
     id: str
     """What to ask `receipt` for; empty unless the reward was pending."""
+
+
+class Encoded(Struct, frozen=True):
+    """The answer of `encode`."""
+
+    vectors: list[list[float]]
+    """Of each text."""
 
 
 class Flushed(Struct, frozen=True):

@@ -48,6 +48,7 @@ ROUTES = (
     Route("observe", messages.Observe, messages.Done),
     Route("search", messages.Search, FoundItems),
     Route("similar", messages.Similar, FoundItems),
+    Route("encode", messages.Encode, messages.Encoded),
     Route("explain", messages.Explain, Explanation, (404,)),
     Route("why", messages.Why, Reasons, (404,)),
     Route("upsert_items", messages.UpsertItems, messages.Done),

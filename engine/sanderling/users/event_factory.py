@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -64,6 +65,8 @@ class EventFactory:
         that is shared. It is built when it is written."""
         slate = record.slate
         common = self._common_fields(slate.decision)
+        if texts := record.scorer.encoder.monitor.take():
+            common["texts"] = wire.TextCounts(**asdict(texts))
 
         def build() -> wire.Decision:
             return self._build_decision(common, record, state, context, adapted)

@@ -5,7 +5,6 @@ Heavy libraries are imported when a command runs, not when it is listed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,7 @@ from sanderling.cli.options import (
 )
 from sanderling.cli.output import finish, note
 from sanderling.cli.tiny import show
-from sanderling.errors import TableError
-from sanderling.runtime.output_paths import check_file, check_folder
+from sanderling.runtime.output_paths import check_folder
 from sanderling_trainer.cli.choice_table import trained_text
 from sanderling_trainer.cli.options import (
     AppName,
@@ -67,6 +65,7 @@ from sanderling_trainer.cli.options import (
     seconds_of,
 )
 from sanderling_trainer.cli.page import show_page
+from sanderling_trainer.cli.report_page import written_report
 from sanderling_trainer.policy.model.device import Device
 
 if TYPE_CHECKING:
@@ -208,7 +207,6 @@ def retrain(
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     from sanderling_trainer.api import retrain as run
-    from sanderling_trainer.evaluation.ope import HOLD
     from sanderling_trainer.jobs.figures import pushed_figures
 
     with pushed_figures("retrain") as figures:
@@ -229,13 +227,26 @@ def retrain(
             ship_anyway=ship_anyway,
             device=device,
         )
-        new_decisions = done.metrics["lessons"]["new_decisions"]
-        figures.update(release=done.release, new_decisions=new_decisions, held=done.verdict == HOLD)
+        figures.update(_retrain_figures(done))
     finish(_retrain_result(done, out), _retrain_text(done, out), as_json)
     if not done.written:
         from sanderling_trainer.jobs.retrain import NOTHING_NEW
 
         raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
+
+
+def _retrain_figures(done: RetrainResult) -> dict[str, float]:
+    """Return what a retraining pushes to Prometheus."""
+    from sanderling_quantize.build_bundle import texts_outside
+    from sanderling_trainer.evaluation.ope import HOLD
+
+    figures = {
+        "release": done.release,
+        "new_decisions": done.metrics["lessons"]["new_decisions"],
+        "held": done.verdict == HOLD,
+    }
+    outside = texts_outside(done.bundle) if done.bundle else None
+    return figures if outside is None else {**figures, "texts_outside_share": outside}
 
 
 def _retrain_result(done: RetrainResult, out: Path) -> dict[str, Any]:
@@ -302,46 +313,30 @@ def _anomalous(anomalies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def report(
-    summary: Annotated[Path, typer.Option(help="The demo's summary.json.")],
     out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    events: Annotated[
+        str | None, typer.Option(help="Folder or URL of the collector's store.")
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle of a release; two show slates of three users before and after."),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint of a release, or the folder of a held candidate."),
+    ] = None,
+    summary: Annotated[Path | None, typer.Option(help="The demo's summary.json.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the demo's summary.json as one self-contained HTML page.
+    """Write one page for people: is the latest release better than before, is anything lost, what
+    to do. Give any of the sources; a section without its source is left out.
 
     Example: sanderling report --summary demo/summary.json --out report.html
     """
-    check_file(out)
-    content = _summary(summary)
-
-    from sanderling_trainer.demo.report import table, write_report
-
-    try:
-        text = table(content)
-        write_report(content, out)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise TableError(
-            f"{summary}: expected the summary.json of `sanderling demo`, found other fields in it:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-
-    finish({"out": str(out)}, f"{text}\n-> {out}", as_json)
-
-
-def _summary(path: Path) -> dict[str, Any]:
-    """Read the demo's summary; raise `TableError` where the file is something else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise TableError(
-            f"{path}: expected the summary.json of `sanderling demo`, found no JSON: {error}"
-        ) from error
-
-    if not isinstance(content, dict):
-        raise TableError(
-            f"{path}: expected the summary.json of `sanderling demo`,"
-            f" found {type(content).__name__}"
-        )
-    return content
+    if events is None and not checkpoint and summary is None:
+        raise typer.BadParameter("expected --events, --checkpoint or --summary, found none of them")
+    result, text = written_report(out, events, bundle or [], checkpoint or [], summary)
+    finish(result, text, as_json)
 
 
 def demo(

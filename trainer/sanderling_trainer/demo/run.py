@@ -34,7 +34,6 @@ from sanderling_trainer.demo import night as nights
 from sanderling_trainer.demo.fleet import Fleet
 from sanderling_trainer.demo.people import REPLAYED, PeopleSettings, World, make_world
 from sanderling_trainer.demo.replay import replay_release
-from sanderling_trainer.demo.report import table, verdict, write_report
 from sanderling_trainer.demo.stages import Stages
 from sanderling_trainer.evaluation.simulators.population import DAY
 from sanderling_trainer.event_log.object_store import LocalObjectStore
@@ -47,6 +46,9 @@ from sanderling_trainer.policy.train_options import SETTINGS
 from sanderling_trainer.releases.create import create_repository
 from sanderling_trainer.releases.keys import KeyFolder
 from sanderling_trainer.releases.repository import ReleaseRepository
+from sanderling_trainer.report.collect import Sources, collect
+from sanderling_trainer.report.demo_summary import table, verdict
+from sanderling_trainer.report.page import write_page
 
 APP = "demo"
 OWN_FOLDERS = (
@@ -332,9 +334,24 @@ class Demo:
         text = json.dumps(self.summary, indent=1) + "\n"
         (self.out / "summary.json").write_text(text, encoding="utf-8")
         page = self.out / "report.html"
-        write_report(self.summary, page)
+        write_page(collect(self._sources()), page)
         last_line = f"the demo took {total:.0f} s; the report is {page}"
         return DemoResult(self.summary, f"{table(self.summary)}\n{last_line}")
+
+    def _sources(self) -> Sources:
+        """Return what the report shows: the run's own events, checkpoints and last two bundles."""
+        candidates = [
+            self.out / "retrained" / f"night-{night}" for night in range(1, self._world.nights)
+        ]
+        written = [folder for folder in candidates if (folder / "metrics.json").exists()]
+        releases = sorted((self.out / "releases").iterdir(), key=lambda folder: int(folder.name))
+        bundles = [folder for folder in releases if (folder / "manifest.json").exists()]
+        return Sources(
+            str(self.out / "events"),
+            [self.out / "checkpoint", *written],
+            bundles[-2:],
+            self.summary,
+        )
 
     @property
     def _interactions(self) -> Path:

@@ -144,7 +144,7 @@ class _Replay:
         self._event = logged.decision
         self._scorer = scorer
         self._context = _context_vector(logged.decision)
-        state = _state_after(steps, scorer)
+        state = state_after(steps, scorer)
         self._history = UserHistory(state, steps, len(steps))
         self._arm = _arm(logged.decision, scorer)
         self._vector = scorer.user_model.user_vector(state, self._context)
@@ -288,7 +288,9 @@ def _arm(event: Decision, scorer: Scorer) -> Arm | None:
     return next((arm for arm in arms if arm.name == event.arm), None)
 
 
-def _state_after(steps: Steps, scorer: Scorer) -> Vector:
+def state_after(steps: Steps, scorer: Scorer) -> Vector:
+    """Return the state float32 [c] that these events make of an empty one; unknown items count for
+    nothing."""
     state = scorer.user_model.initial_state()
     for item, kind in steps:
         row = scorer.find(item)

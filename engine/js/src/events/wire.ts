@@ -93,6 +93,28 @@ export const SLOT_SPEC = struct("Slot", [
   field("pinned", bool(), { optional: true }),
 ]);
 
+/**
+ * How many texts an install encoded since it last told, 16 or more, and how many of them were out
+ * of the release's domain. Which they were it does not tell.
+ */
+export interface TextCounts {
+  /** Texts of items that the app added on the device. */
+  readonly items: number;
+  /** Those out of the domain. */
+  readonly items_outside: number;
+  /** Contexts and queries. */
+  readonly queries: number;
+  /** Those out of the domain. */
+  readonly queries_outside: number;
+}
+
+export const TEXT_COUNTS_SPEC = struct("TextCounts", [
+  field("items", int({ min: 0, max: 9007199254740992 })),
+  field("items_outside", int({ min: 0, max: 9007199254740992 })),
+  field("queries", int({ min: 0, max: 9007199254740992 })),
+  field("queries_outside", int({ min: 0, max: 9007199254740992 })),
+]);
+
 /** One slate, and the exact probability of each of its slots under the policy that drew it. */
 export interface Decision {
   readonly type: "decision";
@@ -160,6 +182,11 @@ export interface Decision {
   readonly diversity?: number | undefined;
   /** Whether a residual learned on the device was added to the user's vector. */
   readonly adapted?: boolean | undefined;
+  /**
+   * Sums over the texts that the install encoded; absent until there are 16 that no decision tells
+   * of, and where the release has no domain.
+   */
+  readonly texts?: TextCounts | undefined;
 }
 
 export const DECISION_SPEC = struct("Decision", { tag: "decision" }, [
@@ -197,6 +224,7 @@ export const DECISION_SPEC = struct("Decision", { tag: "decision" }, [
   field("arm", text({ min: 1, max: 512 }), { optional: true }),
   field("diversity", float({ max: 1.0, above: 0.0 }), { optional: true }),
   field("adapted", bool(), { optional: true }),
+  field("texts", TEXT_COUNTS_SPEC, { optional: true }),
 ]);
 
 /**

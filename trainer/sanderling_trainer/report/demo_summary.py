@@ -1,29 +1,17 @@
-"""The demo's report: a verdict in words, a table for the terminal, and a self-contained page.
+"""The demo's summary in words: a verdict, and a table for the terminal.
 
 Nothing is computed here: parts that the summary lacks are left out.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment
-from markupsafe import Markup
+from sanderling_trainer.report.formats import is_number, number, percent, signed, size, span, whole
 
-from sanderling_trainer.demo import plots
-
-MISSING = "–"
 NO_VERDICT = "No verdict: no night was lived by both arms."
 SIMULATED = "The people are simulated."
-
-PARTS = (
-    "data", "nights", "replay", "ranking", "quantize", "latency", "bundle", "events", "learning",
-    "updates", "seconds", "machine",
-)  # fmt: skip
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -50,7 +38,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def comparison(difference: Mapping[str, Any]) -> str:
     """Return "better", "same" or "worse" for a difference; "none" if it is incomplete."""
-    if not all(_is_number(difference.get(name)) for name in ("value", "low", "high")):
+    if not all(is_number(difference.get(name)) for name in ("value", "low", "high")):
         return "none"
     if difference["low"] > 0:
         return "better"
@@ -61,73 +49,13 @@ def table(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal, the verdict last."""
     blocks = [
         _nights(summary),
-        _replay(summary),
+        replay_lines(summary),
         _ranking(summary),
         _bundle_gate(summary),
         _device(summary),
         [verdict(summary)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
-
-
-def write_report(summary: Mapping[str, Any], path: Path) -> None:
-    """Write the summary as one HTML page without external references, for screen and print."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        percent=percent, signed=signed, number=number, size=size, whole=whole
-    )
-    template = files("sanderling_trainer.demo").joinpath("report.html.j2")
-    source = template.read_text(encoding="utf-8")
-    parts = {name: summary.get(name) or {} for name in PARTS}
-    page = environment.from_string(source).render(
-        **parts,
-        verdict=verdict(summary),
-        replay_line=" ".join(_replay(summary)),
-        comparison=comparison(parts["nights"][-1]["difference"] if parts["nights"] else {}),
-        plots={name: Markup(svg) for name, svg in plots.draw(summary).items()},
-    )
-    path.write_text(page, encoding="utf-8")
-
-
-def percent(share: float | None) -> str:
-    """Return a share as a percentage: 0.0412 is `4.12 %`."""
-    return f"{100 * share:.2f} %" if _is_number(share) else MISSING  # type: ignore[operator]
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """Return a difference with its sign: 0.424 is `+0.42`."""
-    return f"{value:+.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
-
-
-def span(interval: Mapping[str, Any], write: Callable[[float], str]) -> str:
-    """Return the ends of an interval in brackets."""
-    return f"[{write(interval['low'])}, {write(interval['high'])}]"
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many decimals."""
-    return f"{value:.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
-
-
-def whole(value: float | None) -> str:
-    """Return a count with thin spaces between thousands."""
-    return f"{value:,.0f}".replace(",", "\u202f") if _is_number(value) else MISSING
-
-
-def size(count: float | None) -> str:
-    """Return bytes in the largest decimal unit that fits: 23000000 is `23.0 MB`."""
-    if not _is_number(count):
-        return MISSING
-    amount = float(count)  # type: ignore[arg-type]
-    units = ["B", "kB", "MB", "GB"]
-    while amount >= 1000 and len(units) > 1:
-        amount /= 1000
-        units = units[1:]
-    return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _nights(summary: Mapping[str, Any]) -> list[str]:
@@ -162,7 +90,7 @@ def _two(value: float) -> str:
     return number(value, 2)
 
 
-def _replay(summary: Mapping[str, Any]) -> list[str]:
+def replay_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the one line about real histories."""
     replay = summary.get("replay") or {}
     if not replay.get("arms"):
