@@ -98,7 +98,8 @@ class SearchCalls(EngineParts):
         products are cosines, and are bit for bit what a context of `recommend` and a query of
         `search` become. Any text is allowed; characters beyond 8,192 and tokens beyond the bundle's
         `max_tokens` are ignored. The vectors of the last 1,024 texts are kept; nothing is counted
-        or leaves the device. A release may bring another encoder: keep the texts, and encode them anew when `engine.release` changes.
+        or leaves the device. A release may bring another encoder: keep the texts, and encode them
+        anew when `engine.release` changes.
 
         Raises `TypeError` for one text alone and for what is no text, `ImportError` without the
         extra `text`, `BundleError` where the encoder does not load or fails.
