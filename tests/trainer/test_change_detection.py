@@ -36,8 +36,8 @@ def test_false_alarms_are_as_seldom_as_promised(heavy: bool, rises: bool) -> Non
 
 @pytest.mark.parametrize("kind", ["cauchy", "rare", "noisy weekend"])
 def test_no_distribution_is_assumed(kind: str) -> None:
-    """Over 6,000 quiet days there is at most one alarm in 50 also where the figure has no mean, is 0
-    but on one day in ten, or is far noisier on weekends.
+    """Over 6,000 quiet days there is at most one alarm in 50 also where the figure has no mean, is
+    0 but on one day in ten, or is far noisier on weekends.
     """
     alarms = 0
     for seed in range(20):

@@ -1,7 +1,7 @@
 """Whether a daily figure has changed, by a sequential test that raises few false alarms.
 
 Each day gets a conformal p-value: the rank of its residual among those of all days so far. While
-days are alike, these p-values are independent and uniform, whatever the figure's distribution; where
+days are alike, these p-values are independent and uniform, however it is distributed; where
 weekdays differ, nearly so. Bets against that are summed up as by Shiryaev and Roberts
 (docs/MONITORING.md).
 """
