@@ -119,13 +119,17 @@ class DomainMonitor:
             return None
         with self._lock:
             now, taken = self._counters, self._taken
+            tells_items = now.items >= taken.items + BLOCK
+            tells_queries = now.queries >= taken.queries + BLOCK
+            if not (tells_items or tells_queries):
+                return None
             new = TextCounters()
-            if now.items >= taken.items + BLOCK:
+            if tells_items:
                 new.items = now.items - taken.items
                 new.items_outside = now.items_outside - taken.items_outside
                 taken.items, taken.items_outside = now.items, now.items_outside
-            if now.queries >= taken.queries + BLOCK:
+            if tells_queries:
                 new.queries = now.queries - taken.queries
                 new.queries_outside = now.queries_outside - taken.queries_outside
                 taken.queries, taken.queries_outside = now.queries, now.queries_outside
-            return new if new.items or new.queries else None
+            return new
