@@ -20,7 +20,12 @@ from tests.support.doc_blocks import Block, blocks_of, commands_in, indented_blo
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 
+TRANSLATED = {"README.zh.md": "README.md", "docs/zh/tutorial.md": "docs/tutorial.md"}
+"""Pages in Chinese, and those that they translate."""
+
 RUN_ELSEWHERE = {
+    ("docs/tutorial.md", "sh"): "tests/test_tutorial.py",
+    ("docs/tutorial.md", "python"): "tests/test_tutorial.py",
     ("docs/SERVICE.md", "sh"): "tests/engine/test_service_docs.py",
     ("docs/SERVICE.md", "javascript"): "tests/engine/test_service_docs.py",
     ("docs/PORTING.md", "sh"): "tests/jvm/test_jvm.py, where Kotlin is installed",
@@ -47,6 +52,7 @@ def is_parsed_only(block: Block) -> bool:
 def runs_here(block: Block) -> bool:
     return (
         block.language == "python"
+        and block.page not in TRANSLATED
         and (block.page, "python") not in RUN_ELSEWHERE
         and not is_parsed_only(block)
     )
@@ -104,6 +110,7 @@ def test_every_block_is_run_or_parsed_or_listed():
         block
         for block in BLOCKS
         if block.language in ("python", "sh", "bash")
+        and block.page not in TRANSLATED
         and (block.page, block.language) not in RUN_ELSEWHERE
         and not is_parsed_only(block)
         and not runs_here(block)
@@ -112,6 +119,13 @@ def test_every_block_is_run_or_parsed_or_listed():
     assert set(RUN_ELSEWHERE) <= {(block.page, block.language) for block in BLOCKS}
     for page, start in PARSED_ONLY:
         assert any(block.page == page and block.code.startswith(start) for block in BLOCKS)
+
+
+@pytest.mark.parametrize(("page", "original"), TRANSLATED.items())
+def test_a_translation_has_the_same_code(page, original):
+    """All blocks of a page in Chinese are those of the page in English, in their order."""
+    assert [each.code for each in blocks_of(page)] == [each.code for each in blocks_of(original)]
+    assert [each.title for each in blocks_of(page)] == [each.title for each in blocks_of(original)]
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs Node 20")

@@ -97,8 +97,9 @@ class SearchCalls(EngineParts):
         For an app's own models, such as a classifier of messages. Rows have length 1, so that their
         products are cosines, and are bit for bit what a context of `recommend` and a query of
         `search` become. Any text is allowed; characters beyond 8,192 and tokens beyond the bundle's
-        `max_tokens` are ignored. The vectors of the last 1,024 texts are kept. A release may bring
-        another encoder: keep the texts, and encode them anew when `engine.release` changes.
+        `max_tokens` are ignored. The vectors of the last 1,024 texts are kept; nothing is counted
+        or leaves the device. A release may bring another encoder: keep the texts, and encode them
+        anew when `engine.release` changes.
 
         Raises `TypeError` for one text alone and for what is no text, `ImportError` without the
         extra `text`, `BundleError` where the encoder does not load or fails.
@@ -111,7 +112,7 @@ class SearchCalls(EngineParts):
         scorer = self._active_bundle.scorer
         vectors = np.empty((len(texts), scorer.bundle.manifest.sizes.text), np.float32)
         for row, text in enumerate(texts):
-            vectors[row] = scorer.encoder.encode(text)
+            vectors[row] = scorer.encoder.encode(text, is_counted=False)
         return vectors
 
     def _tried(self, find: Callable[[Scorer, Masks], T], where: Mapping[str, Any] | None) -> T:

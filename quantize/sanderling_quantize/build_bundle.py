@@ -66,13 +66,13 @@ def build(
 ) -> BuildResult:
     """Build, check and seal the bundle `out`, which must not exist.
 
-    `encoder_of` is an earlier bundle whose encoder is copied, when the language model has not
-    changed since; `previous` is the release before, for the gate to compare latencies with.
+    `encoder_of` is an earlier bundle whose encoder and tier are taken, when the language model has
+    not changed since; `previous` is the release before, for the gate to compare latencies with.
     `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
     which the bundle differs from the checkpoint; they are written into the checkpoint as well,
     since retraining reads there how a release explores. `files` have arms and rules; the gate
-    judges what there is without them. Raises `FileExistsError` when `out` exists,
-    and `GateError` when the bundle fails the gate; then nothing is left behind.
+    judges what there is without them. Raises `FileExistsError` when `out` exists, and `GateError`
+    when the bundle fails the gate; then nothing is left behind.
     """
     if out.exists():
         raise FileExistsError(
@@ -80,24 +80,24 @@ def build(
         )
     source = read(checkpoint).with_settings(exploration or {})
     texts = _split_texts(source)
-    limits = thresholds or Thresholds.of(encoding.tier)
+    tier = encoding.tier if encoder_of is None else tier_of(encoder_of, encoding.tier)
+    limits = thresholds or Thresholds.of(tier)
 
+    # Beside `out`: the bundle gets its name by one rename, which needs the same file system.
     out.parent.mkdir(parents=True, exist_ok=True)
-    # beside `out`: the bundle gets its name by one rename, which needs the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "bundle"
         folder.mkdir()
-
         if encoder_of is None:
             forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
         domain, outside = _text_domain(source, texts, folder, encoder_of)
         quantize_items(source, folder, domain)
-        of_encoder = {"tier": encoding.tier, "forms": forms, OUTSIDE: outside}
-        reports: dict[str, Any] = {"encoder": of_encoder, "card": card_facts(checkpoint)}
-        manifest = _seal(source, folder, reports, encoding.seed)
+        encoder = {"tier": tier, "forms": forms, OUTSIDE: outside}
+        found = {"encoder": encoder, "card": card_facts(checkpoint)}
+        manifest = _seal(source, folder, found, encoding.seed)
 
         rows = gate.run_checks(folder, source, texts, limits, previous)
         if not all(row.passed for row in rows):
@@ -181,6 +181,11 @@ def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
         shutil.copyfile(bundle / name, folder / name)
     forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
     return forms
+
+
+def tier_of(bundle: Path, default: str) -> str:
+    """Return the tier of a bundle's encoder, or a default where its manifest names none."""
+    return str(manifests.read(bundle).reports.get("encoder", {}).get("tier", default))
 
 
 def _text_dim(source: Checkpoint) -> int:

@@ -147,7 +147,12 @@ def gate(
     checkpoint: Annotated[
         Path, typer.Option(help="Folder of the policy checkpoint that it was built from.")
     ],
-    encoder: Tier = Encoder.small,
+    encoder: Annotated[
+        Encoder | None,
+        typer.Option(
+            help="Judge by this size's thresholds.", show_default="the one that the bundle names"
+        ),
+    ] = None,
     previous: Previous = None,
     as_json: Json = False,
 ) -> None:
@@ -156,9 +161,10 @@ def gate(
     Example: sanderling gate bundle/ --checkpoint checkpoint/
     """
     from sanderling_quantize import gate as gates
-    from sanderling_quantize.build_bundle import check_bundle
+    from sanderling_quantize.build_bundle import check_bundle, tier_of
 
-    rows = check_bundle(bundle, checkpoint, encoder.value, previous)
+    tier = tier_of(bundle, Encoder.small.value) if encoder is None else encoder.value
+    rows = check_bundle(bundle, checkpoint, tier, previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "failed"
     finish(

@@ -13,6 +13,7 @@ from sanderling.bundle import manifest as manifests
 from sanderling.cli.app import make_app
 from sanderling.cli.card import as_markdown, limits
 from sanderling.cli.tiny import BUNDLE
+from sanderling.errors import BundleError
 
 VALUE = {"value": 0.2, "low": 0.1, "high": 0.3}
 CARD = {
@@ -74,6 +75,24 @@ def test_a_card_without_figures_says_so():
     text = as_markdown(manifest)
     assert "made without figures" in text
     assert not re.search(r"^## .*\n+(## |\Z)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        {"card": [1]},
+        {"card": {"ranking": [{}]}},
+        {"encoder": 3, "gate": [{"check": "a", "value": 1.0, "threshold": 1.0, "note": ""}]},
+        {"gate": [{"check": "a", "value": "x", "threshold": 1.0, "note": ""}]},
+    ],
+)
+def test_other_reports_are_a_fault_of_the_bundle(tmp_path, reports):
+    """`reports` may hold anything; what is no figures of ours is an error that names the file."""
+    content = json.loads((BUNDLE / "manifest.json").read_text()) | {"reports": reports}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    done = CliRunner().invoke(make_app(), ["card", "--bundle", str(tmp_path)])
+    assert isinstance(done.exception, BundleError)
+    assert "manifest.json: expected the `reports`" in str(done.exception)
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -21,7 +21,7 @@ from tests.support.fakes import FakeClock, FakeEntropy
 from tests.support.naive_search import naive_word_scores
 
 
-def missing(*_):
+def missing(*_, **__):
     """Encode as an app without the extra `text` does."""
     raise ImportError("encoding text needs the extra `text`")
 

@@ -21,7 +21,7 @@ from tests.support.fakes import EventFactory
 
 KNOWN = ["rainy evening", "trail shoe", "jazz album"]
 OTHER = "0123456789 tax return form"
-TEXTS = TextCounts(items=2, items_outside=2, queries=14, queries_outside=0)
+TEXTS = TextCounts(items=16, items_outside=16, queries=0, queries_outside=0)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,24 @@ def test_unknown_tokens_are_outside(folder: Path) -> None:
     assert [domain.is_outside(near, share) for share in (0.0, 0.05, 0.06)] == [False, False, True]
 
 
+def test_a_share_that_equals_the_limit_is_within() -> None:
+    """Shares are quotients of small numbers, so that texts often share the limit's; those that
+    float32 rounds down, as 2/11, are within, too.
+    """
+    centroids = np.eye(1, 4, dtype=np.float32)
+    for whole in range(2, 65):
+        domain = TextDomain(centroids, np.array([0.5, 2 / whole], np.float32))
+        assert not domain.is_outside(centroids[0], 2 / whole)
+        assert domain.is_outside(centroids[0], 2 / whole + 1e-3)
+
+
+def test_texts_of_the_apps_own_models_are_not_counted(folder: Path) -> None:
+    """`encode` counts nothing, so that no sum over an app's messages leaves the device."""
+    with Engine.open(folder) as engine:
+        engine.encode([OTHER, *KNOWN])
+        assert set(asdict(engine.counters()["texts"]).values()) == {0}
+
+
 def test_a_bundle_without_a_domain_counts_and_tells_nothing(tmp_path: Path) -> None:
     """Older bundles open as before: counters stay 0, and no decision has `texts`."""
     write_bundle(tmp_path / "bundle")
@@ -98,17 +116,19 @@ def test_events_tell_sums_of_blocks(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_told_is_not_told_again() -> None:
-    """`take` returns differences, so that no sum goes on from one identity to the next."""
+    """`take` returns differences, so that no sum goes on from one identity to the next; of each
+    kind it waits for 16, so that fifteen known items do not show what one query was.
+    """
     domain = TextDomain(np.eye(1, 4, dtype=np.float32), np.array([0.5, 0.05], np.float32))
     monitor = DomainMonitor(domain)
     inside, outside = np.eye(4, dtype=np.float32)[:2]
     for number in range(2 * BLOCK):
         monitor.count(outside if number % 4 == 0 else inside, 0.0, is_item=number % 2 == 0)
         taken = monitor.take()
-        assert (taken is not None) == ((number + 1) % BLOCK == 0)
-        if taken is not None:
-            expected = (BLOCK // 2, BLOCK // 4, BLOCK // 2, 0)
-            assert tuple(asdict(taken).values()) == expected
+        told = None if taken is None else tuple(asdict(taken).values())
+        last_item, last_query = 2 * BLOCK - 2, 2 * BLOCK - 1
+        expected = {last_item: (BLOCK, BLOCK // 2, 0, 0), last_query: (0, 0, BLOCK, 0)}
+        assert told == expected.get(number)
     assert asdict(monitor.counters())["items"] == BLOCK
 
 
@@ -118,6 +138,16 @@ def test_more_outside_than_there_were_is_refused() -> None:
     event = EventFactory().decision(texts=TextCounts(**counts))
     assert "at most as many outside" in str(semantic_fault(event))
     assert semantic_fault(EventFactory().decision(texts=TEXTS)) is None
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_domains_of_no_numbers_are_refused(tmp_path: Path, number: float) -> None:
+    """NaN and infinity in centroids or limits are a fault of the bundle that an install finds."""
+    write_bundle(tmp_path / "bundle")
+    for centroids, limit in ((np.full((2, TEXT), number), 0.5), (np.eye(2, TEXT), number)):
+        with_domain(tmp_path / "bundle", centroids, [limit, 0.05])
+        with pytest.raises(BundleError, match=r"text\.\w+: expected finite numbers"):
+            Bundle.open(tmp_path / "bundle", verify=True)
 
 
 @pytest.mark.parametrize("shape", [(TEXT,), (0, TEXT), (2, TEXT + 1)])

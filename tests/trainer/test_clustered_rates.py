@@ -71,6 +71,23 @@ def test_pairing_counts():
     assert paired.value == pytest.approx(apart.value)
 
 
+@pytest.mark.parametrize("few", [2, 3, 5])
+def test_a_few_installs_against_many_are_still_few(few):
+    """Of 400 fleets whose canary has two, three or five installs, and the rest a hundred, at least
+    91 % have a difference and a change whose intervals hold the truth, which is none."""
+    rng = np.random.default_rng(few)
+    hits = np.zeros(2)
+    for _ in range(400):
+        canary, rest = fleet(rng, few, 0.3), fleet(rng, 100, 0.3)
+        pair = (
+            estimate(*(np.append(column, np.zeros(100)) for column in canary)),
+            estimate(*(np.append(np.zeros(few), column) for column in rest)),
+        )
+        found = rates.difference(*pair), rates.change(*pair)
+        hits += [not interval.low > 0.0 and not interval.high < 0.0 for interval in found]
+    assert (hits / 400 > 0.91).all()
+
+
 def test_units_that_agree_do_not_make_it_certain():
     """Where no install clicked, the interval is that of a method for any sample size."""
     found = rates.rate(np.zeros(20), np.full(20, 10.0))

@@ -17,10 +17,12 @@ from sanderling.tables.event_log import ReadOptions
 from sanderling_quantize import quantize
 from sanderling_trainer import train
 from sanderling_trainer.data.schema import Attribute
-from sanderling_trainer.data.tables import read_catalog, read_interactions
+from sanderling_trainer.data.tables import Interactions, read_catalog, read_interactions
 from sanderling_trainer.event_log.examples import _ExampleBuilder
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.contexts import context_vectors, fit_context_features
+from sanderling_trainer.policy.fit import TextVectors, TrainingPart, initial_network
+from sanderling_trainer.policy.model.config import Config
 from tests.support.engines import stored
 from tests.support.naive_features import naive_features
 from tests.support.worlds import THINGS, write_language_model
@@ -229,6 +231,27 @@ def test_context_vectors_are_texts_and_features():
     assert np.allclose(vectors[:, 4:], expected, atol=1e-6)
     assert fit_context_features({}, values) is None
     assert fit_context_features({"place": Attribute("category")}, values) is None
+
+
+@pytest.mark.parametrize("linear_start", [False, True])
+def test_a_texts_context_starts_as_likeness_of_texts(linear_start):
+    """Where the log has texts as contexts, an untrained network ranks first the item whose text the
+    context is, by scores of deviation 1; a linear start has vectors of no texts, and C = 0."""
+    texts = torch.nn.functional.normalize(torch.randn(12, 32, generator=torch.manual_seed(0)))
+    rows = np.arange(12)
+    zeros = np.zeros(12, np.int64)
+    names = [str(row) for row in rows]
+    reward = np.ones(12, np.float32)
+    events = Interactions(rows, rows, rows + 1, reward, zeros, rows, names, ["like"], names)
+    config = Config(dim=32, linear_start=linear_start)
+    vectors = TextVectors(texts, texts, device=torch.device("cpu"))
+    network = initial_network(TrainingPart(events, 12, True), config, vectors)
+    scores = (texts @ network.context_project.T @ network.items().T).detach()
+    if linear_start:
+        assert not scores.any()
+    else:
+        assert (scores.argmax(1) == torch.arange(12)).all()
+        assert float(scores.var(dim=1).mean().sqrt()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_a_text_moves_scores_that_no_log_had_a_context_for(tmp_path):

@@ -19,6 +19,7 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.errors import TableError
 from sanderling_quantize import quantize
 from sanderling_quantize.card_facts import card_facts
+from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_quantize.settings import checked, types_of
 from sanderling_quantize.threads import use_threads
 from sanderling_trainer import ReadOptions, evaluate, train
@@ -227,13 +228,13 @@ def test_a_bundle_may_explore_otherwise_than_its_checkpoint(shared, shell, tmp_p
     built = quantize(
         checkpoint,
         tmp_path / "python",
-        encoder="base",
         encoder_of=folder / "bundle",
         exploration={"epsilon": 0.5, "guarded": 1, "daily": 20},
     )
     plan = built.manifest.exploration
     assert (plan.epsilon, plan.guarded, plan.daily, plan.pool) == (0.5, 1, 20, before["pool"])
     assert built.manifest.reports["card"] == card_facts(checkpoint)
+    assert built.manifest.reports["encoder"]["tier"] == "base"  # the copied encoder's, not "small"
     assert config_of(checkpoint) == {**before, "epsilon": 0.5, "guarded": 1, "daily": 20}
 
     change = ("--exploration", "epsilon=0.05,daily=none", "--exploration", "scheme=mixture")
@@ -241,6 +242,10 @@ def test_a_bundle_may_explore_otherwise_than_its_checkpoint(shared, shell, tmp_p
     plan = manifest.read(tmp_path / "shell").exploration
     assert (plan.epsilon, plan.guarded, plan.daily, plan.scheme) == (0.05, 1, None, "mixture")
     assert msgspec.to_builtins(plan).items() <= config_of(checkpoint).items()
+
+    judged = shell.json("gate", tmp_path / "shell", "--checkpoint", checkpoint)
+    limits = {row["check"]: row["threshold"] for row in judged["checks"]}
+    assert limits["cosine, seen texts"] == TIERS["base"].cosine_seen
 
 
 def test_a_checkpoint_is_looked_at_without_a_bundle(shared, shell, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 
 from sanderling.bundle.manifest import Arm, Experiment
+from sanderling_quantize.checkpoint import CheckpointError
 from sanderling_trainer.report import user_changes
 from sanderling_trainer.report.collect import Sources, collect
 from sanderling_trainer.report.findings import findings
@@ -206,6 +207,38 @@ def test_checkpoints_show_what_the_gate_expected(tmp_path):
     assert "<h1>Release 2 ships.</h1>" in html
     assert "&lt;i&gt;small" in html
     assert "+0.2\u00a0% to +19.8\u00a0%" in html
+
+
+@pytest.mark.parametrize(
+    "metrics", ['{"catalog": 7}', '{"sentence": 5}', '{"ope": [1]}', "[1]", "{", '"\\ud800"']
+)
+def test_metrics_of_something_else_are_refused(tmp_path, metrics):
+    """A metrics.json that no training wrote is an error that names it and says who writes it."""
+    folder = write_checkpoint(tmp_path / "next")
+    (folder / "metrics.json").write_text(metrics)
+    with pytest.raises(CheckpointError, match=r"metrics\.json: expected what `sanderling train`"):
+        collect(Sources(checkpoints=[folder]))
+
+
+def test_a_file_is_no_checkpoint(tmp_path):
+    """A file instead of a checkpoint's folder is an error in the words of the command."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileNotFoundError, match="expected the metrics of a checkpoint"):
+        collect(Sources(checkpoints=[tmp_path / "file"]))
+
+
+def test_a_store_is_not_any_folder(tmp_path):
+    """A folder above the store, or of something else, is refused; an empty one, and one that has
+    only what a volume has, are stores without events; a file is called one."""
+    (tmp_path / "events" / "segments").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileNotFoundError, match="found one with events, file in it; check --even"):
+        collect(Sources(str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match="found a file"):
+        collect(Sources(str(tmp_path / "file")))
+    (tmp_path / "new" / "lost+found").mkdir(parents=True)
+    for store in ("events", "new"):
+        assert collect(Sources(str(tmp_path / store)))["events"]["slates"] == 0
 
 
 def test_sections_without_a_source_say_what_shows_them(tmp_path):

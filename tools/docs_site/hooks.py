@@ -26,8 +26,8 @@ def on_config(config: Any) -> Any:
     made: dict[str, list[Any]] = {
         "Commands": list(commands.pages()),
         "Applications": [
-            {_title(readme): outside.site_path(f"examples/{readme.parent.name}")}
-            for readme in sorted(APPLICATIONS.glob("*/README.md"))
+            {_title(outside.ROOT / folder / "README.md"): outside.site_path(folder)}
+            for folder in _applications()
         ],
     }
     config.nav = [_filled(entry, made) for entry in config.nav]
@@ -44,6 +44,12 @@ def _filled(entry: Any, made: dict[str, list[Any]]) -> Any:
     if isinstance(below, list):
         return {title: [_filled(child, made) for child in below if child != {"Applications": []}]}
     return entry
+
+
+def _applications() -> list[str]:
+    """Return the folders of examples/ that have a README, itself first."""
+    folders = [path.parent.name for path in sorted(APPLICATIONS.glob("*/README.md"))]
+    return ["examples", *(f"examples/{name}" for name in folders)]
 
 
 def _title(page: Path) -> str:
@@ -70,7 +76,7 @@ def on_files(files: Files, config: Any) -> Files:
         for file in files.documentation_pages()
         for target in outside.links_of(file.content_string, file.src_uri)
     }
-    waiting |= {f"examples/{path.parent.name}" for path in APPLICATIONS.glob("*/README.md")}
+    waiting |= set(_applications())
     while waiting:
         target = waiting.pop()
         path = outside.site_path(target)

@@ -25,6 +25,7 @@ from sanderling.cli.options import (
 from sanderling.cli.output import finish, is_quiet
 from sanderling.cli.tiny import show
 from sanderling.engine import Engine
+from sanderling.errors import BundleError
 from sanderling.events import schema as wire
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
@@ -155,8 +156,15 @@ def card(
     Example: sanderling card --bundle bundle/
     """
     manifest = manifests.read(bundle)
-    result = msgspec.to_builtins(manifest) | {"limits": limits(manifest)}
-    finish(result, as_markdown(manifest), as_json, is_data=True)
+    try:
+        result = msgspec.to_builtins(manifest) | {"limits": limits(manifest)}
+        text = as_markdown(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{bundle}/manifest.json: expected the `reports` that `sanderling quantize` writes,"
+            f" found others: {type(error).__name__}: {error}"
+        ) from error
+    finish(result, text, as_json, is_data=True)
 
 
 def demo(

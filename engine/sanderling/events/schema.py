@@ -87,8 +87,9 @@ class Slot(_Strict, frozen=True):
 
 
 class TextCounts(_Strict, frozen=True):
-    """How many texts an install encoded since it last told, 16 or more, and how many of them were
-    out of the release's domain. Which they were it does not tell."""
+    """How many texts an install encoded since it last told, of items and of queries each 16 or more
+    or none, and how many of them were out of the release's domain. Which they were it does not
+    tell."""
 
     items: Count
     """Texts of items that the app added on the device."""
@@ -202,8 +203,8 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     """Whether a residual learned on the device was added to the user's vector."""
 
     texts: TextCounts | msgspec.UnsetType = msgspec.UNSET
-    """Sums over the texts that the install encoded; absent until there are 16 that no decision
-    tells of, and where the release has no domain."""
+    """Sums over the texts that the install encoded; absent until there are 16 items or 16 queries
+    that no decision tells of, and where the release has no domain."""
 
 
 class Outcome(_UserEvent, frozen=True, tag="outcome"):

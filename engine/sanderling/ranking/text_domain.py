@@ -19,7 +19,7 @@ UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What tokenizers put in the place of what their vocabulary lacks."""
 
 BLOCK = 16
-"""Counts leave the device only for so many texts or more together."""
+"""Counts of items, and those of queries, leave the device only for so many of them or more."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class TextDomain:
     def is_outside(self, vector: NDArray[np.float32], unknown: float) -> bool:
         """Return whether a text is beyond a limit, given its unit vector [t] and its share of
         unknown tokens."""
-        limit, most_unknown = self.limits.tolist()
-        return unknown > most_unknown or float(self.distance(vector[None])[0]) > limit
+        limit, most_unknown = self.limits
+        # As the limit was rounded: a share that equals it is within.
+        return bool(np.float32(unknown) > most_unknown or self.distance(vector[None])[0] > limit)
 
 
 def unknown_share(tokenizer: Any, encoding: Any) -> float:
@@ -109,18 +110,26 @@ class DomainMonitor:
             return replace(self._counters)
 
     def take(self) -> TextCounters | None:
-        """Return what was counted since the last call that returned something, as soon as that is
-        `BLOCK` texts; before that None."""
+        """Return what no earlier call returned, of items as soon as there are `BLOCK` of them, and
+        of queries likewise; None before that.
+
+        Each by itself: beside items that are known to the app a single query would show.
+        """
         if self._domain is None:
             return None
         with self._lock:
-            now, last = self._counters, self._taken
-            if now.items + now.queries < last.items + last.queries + BLOCK:
+            now, taken = self._counters, self._taken
+            tells_items = now.items >= taken.items + BLOCK
+            tells_queries = now.queries >= taken.queries + BLOCK
+            if not (tells_items or tells_queries):
                 return None
-            self._taken = replace(now)
-            return TextCounters(
-                now.items - last.items,
-                now.items_outside - last.items_outside,
-                now.queries - last.queries,
-                now.queries_outside - last.queries_outside,
-            )
+            new = TextCounters()
+            if tells_items:
+                new.items = now.items - taken.items
+                new.items_outside = now.items_outside - taken.items_outside
+                taken.items, taken.items_outside = now.items, now.items_outside
+            if tells_queries:
+                new.queries = now.queries - taken.queries
+                new.queries_outside = now.queries_outside - taken.queries_outside
+                taken.queries, taken.queries_outside = now.queries, now.queries_outside
+            return new

@@ -74,15 +74,19 @@ class TextEncoder:
         self._cache_lock = Lock()
         self._loaded: tuple[Any, Any] | None = None
 
-    def encode(self, text: str, *, keep: bool = True) -> NDArray[np.float32]:
+    def encode(
+        self, text: str, *, keep: bool = True, is_counted: bool = True
+    ) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of a context or a search; any string is allowed, the
         empty one too.
 
-        Characters beyond `MAX_CHARACTERS` are ignored. The vector is cached if `keep` says so.
+        Characters beyond `MAX_CHARACTERS` are ignored. The vector is cached if `keep` says so, and
+        the text counted by `monitor` if `is_counted` does.
         Raises `BundleError` when the encoder cannot be loaded, fails, panics, or does not return t
         finite numbers, and `ImportError` when the extra `text` is not installed.
         """
-        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS], keep, is_item=False)
+        text = self._prefixes.query + text[:MAX_CHARACTERS]
+        return self._encode(text, keep, is_item=False, is_counted=is_counted)
 
     def encode_item(self, text: str, *, keep: bool = True) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of an item's text; otherwise as `encode`."""
@@ -92,7 +96,9 @@ class TextEncoder:
         """Return what an item's text becomes, neither cached nor counted; otherwise as `encode`."""
         return self.encode_uncached(_clean(self._prefixes.item + text[:MAX_CHARACTERS]))
 
-    def _encode(self, text: str, keep: bool, *, is_item: bool) -> NDArray[np.float32]:
+    def _encode(
+        self, text: str, keep: bool, *, is_item: bool, is_counted: bool = True
+    ) -> NDArray[np.float32]:
         clean = _clean(text)
         key = hashlib.blake2b(clean.encode(), digest_size=16).digest()
         with self._cache_lock:
@@ -103,7 +109,8 @@ class TextEncoder:
 
         # Outside the lock: another thread may encode the same text meanwhile, to the same vector.
         vector, unknown = self.encode_uncached(clean)
-        self.monitor.count(vector, unknown, is_item=is_item)
+        if is_counted:
+            self.monitor.count(vector, unknown, is_item=is_item)
         if not keep:
             return vector
         with self._cache_lock:

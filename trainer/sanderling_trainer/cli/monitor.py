@@ -44,12 +44,13 @@ def monitor(
 
 def _lines(report: FleetReport, shown: dict[str, Any]) -> list[str]:
     lines = [f"{_date(report)} (UTC)"]
+    width = max(map(len, shown)) + 1
     for name, value in shown.items():
         if name == "day_timestamp_seconds":
             continue
         labelled = value if isinstance(value, dict) else {"": value}
         text = ", ".join(f"{label} {_number(each)}".strip() for label, each in labelled.items())
-        lines.append(f"{name.replace('_', ' '):<20}{text}")
+        lines.append(f"{name.replace('_', ' '):<{width}}{text}")
     return lines
 
 

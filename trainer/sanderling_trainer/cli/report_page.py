@@ -57,6 +57,8 @@ def _summary(path: Path) -> dict[str, Any]:
     """Read the demo's summary; raise `TableError` where the file is something else."""
     try:
         content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise _not_a_summary(path, "a folder" if path.is_dir() else "no such file") from error
     except ValueError as error:
         raise _not_a_summary(path, f"no JSON: {error}") from error
 

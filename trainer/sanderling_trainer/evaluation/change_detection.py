@@ -1,8 +1,8 @@
 """Whether a daily figure has changed, by a sequential test that raises few false alarms.
 
 Each day gets a conformal p-value: the rank of its residual among those of all days so far. While
-days are alike but for their weekday, these p-values are independent and uniform, whatever the
-figure's distribution. Bets against that are summed up as by Shiryaev and Roberts
+days are alike, these p-values are independent and uniform, however it is distributed; where
+weekdays differ, nearly so. Bets against that are summed up as by Shiryaev and Roberts
 (docs/MONITORING.md).
 """
 

@@ -1,5 +1,9 @@
 """Rates of independent units, such as installs, with 95 % intervals by linearization and Student's
-t: no random draws, and right for a dozen units as for a million."""
+t: no random draws, and right for a dozen units as for a million.
+
+Where two sides are compared, the spread and the degrees of freedom are those of the side with fewer
+units (as Welch's, at least): three installs against a hundred say as little as three do.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,7 @@ def rate(numerator: Floats, denominator: Floats) -> Interval:
     influence = (numerator - value * denominator) / denominator.sum()
     if len(influence) > 1 and not influence.any() and 0.0 <= value <= 1.0:
         return betting(numerator, denominator, 0.0, 1.0)
-    found = around(value, influence)
+    found = around(value, influence, len(influence))
     return Interval(value, max(found.low, min(value, 0.0)), min(found.high, max(value, 1.0)))
 
 
@@ -95,8 +99,8 @@ def standardized(slots: Slots, shares: Floats) -> Estimate:
 def difference(first: Estimate, second: Estimate) -> Interval:
     """Return first - second, of the same units in the same order: those with data in both count as
     pairs."""
-    is_present = first.is_present | second.is_present
-    return around(first.value - second.value, (first.influence - second.influence)[is_present])
+    influence = first.influence - second.influence
+    return around(first.value - second.value, influence, _fewest(first, second))
 
 
 def change(first: Estimate, second: Estimate) -> Interval:
@@ -108,7 +112,7 @@ def change(first: Estimate, second: Estimate) -> Interval:
         return NOTHING
     influence = first.influence / first.value - second.influence / second.value
     quotient = float(np.log(first.value / second.value))
-    found = around(quotient, influence[first.is_present | second.is_present])
+    found = around(quotient, influence, _fewest(first, second))
     return Interval(*(float(np.expm1(end)) for end in (found.value, found.low, found.high)))
 
 
@@ -127,13 +131,18 @@ def cost(explored: Slots, greedy: Slots, everything: Floats) -> Interval:
     weights = explored.counts() / np.maximum(greedy.counts(), 1.0)
     of_rates = weights[greedy.stratum] * (greedy.click - rates[greedy.stratum])
     influence = explored.by_unit(lost) + greedy.by_unit(of_rates) - value * everything
-    return around(value, influence[everything > 0.0] / total)
+    fewest = min(len(np.unique(explored.unit)), len(np.unique(greedy.unit)))
+    return around(value, influence / total, fewest)
 
 
-def around(value: float, influence: Floats) -> Interval:
-    """Return a value with its interval, from how much each unit moves it, float64 [u]; the ends
-    are nan with fewer than two units."""
-    units = len(influence)
+def _fewest(first: Estimate, second: Estimate) -> int:
+    """Return the number of units with data of the side that has fewer."""
+    return int(min(first.is_present.sum(), second.is_present.sum()))
+
+
+def around(value: float, influence: Floats, units: int) -> Interval:
+    """Return a value with its interval, from how much each unit moves it, float64 [u], and the
+    number of units that tell of the spread; the ends are nan with fewer than two."""
     if units < 2:
         return Interval(value, UNKNOWN, UNKNOWN)
     error = float(np.sqrt(np.square(influence).sum() * units / (units - 1)))

@@ -100,13 +100,32 @@ def _shown(log: EventLog) -> set[str]:
     return {slot.item for decision in decisions for slot in decision.slate}
 
 
+SHOWN_NAMES = 3
+
+STORE_FOLDERS = frozenset(
+    {"segments", "dead", "daily", "history", "monitor", "jobs", "tokens", "installs"}
+    | {"erased", "rotated"}
+)
+"""What can be in a store (docs/EVENTS.md)."""
+
+
 def check_events(events: str) -> None:
-    """Raise `FileNotFoundError` where a local store is missing."""
-    if "://" not in events and not Path(events).is_dir():
-        raise FileNotFoundError(
-            f"{events}: expected the folder that `sanderling collect` writes to, found none;"
-            " check --events"
-        )
+    """Raise `FileNotFoundError` where a local store is missing, or something else is there."""
+    if "://" in events:
+        return
+    folder = Path(events)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "none"
+    else:
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        names.discard("lost+found")  # of a volume of its own
+        if not names or names & STORE_FOLDERS:
+            return
+        found = f"one with {', '.join(sorted(names)[:SHOWN_NAMES])} in it"
+    raise FileNotFoundError(
+        f"{events}: expected the folder that `sanderling collect` writes to, found {found};"
+        " check --events"
+    )
 
 
 def remember(store: ObjectStore, clock: Clock, rows: pa.Table) -> None:

@@ -13,6 +13,7 @@ from sanderling.bundle.features import FeatureSchema
 from sanderling.ranking.features import FeatureMap
 from sanderling_trainer.data.schema import Attributes
 from sanderling_trainer.policy.feature_schema import fit_columns
+from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches
 from sanderling_trainer.policy.training.context import TrainingContext
 
@@ -61,12 +62,31 @@ def initialize_contexts(context: TrainingContext) -> None:
     """
     network = context.network
     items = network.items()
-    n = len(items)
-    rows = torch.arange(n, device=items.device)[:: -(-n // SAMPLE)]
+    rows = _some_rows(items)
     of_texts = _deviation(network.text[rows] @ network.project.T, items[rows])
     of_users = _deviation(_users(context, items), items[rows])
     if of_texts > 0.0 and of_users > 0.0:
         network.context_project.copy_(SHARE * of_users / of_texts * network.project)
+
+
+@torch.no_grad()
+def start_contexts(network: PolicyNetwork) -> None:
+    """Let a context's text raise the items whose texts are like it before contexts are learned.
+
+    The projection of contexts becomes α A, as in `initialize_contexts`; α makes the deviation of
+    (α A t_j) · v_i over items i 1, in logits, on average over items j. Items' vectors must still be
+    those of their texts.
+    """
+    items = network.items()
+    rows = _some_rows(items)
+    of_texts = _deviation(network.text[rows] @ network.project.T, items[rows])
+    if of_texts > 0.0:
+        network.context_project.copy_(network.project / of_texts)
+
+
+def _some_rows(items: torch.Tensor) -> torch.Tensor:
+    n = len(items)
+    return torch.arange(n, device=items.device)[:: -(-n // SAMPLE)]
 
 
 def _users(context: TrainingContext, items: torch.Tensor) -> torch.Tensor:

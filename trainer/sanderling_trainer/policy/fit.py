@@ -20,7 +20,7 @@ from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.shards import NEVER
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.policy.contexts import initialize_contexts
+from sanderling_trainer.policy.contexts import initialize_contexts, start_contexts
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
@@ -153,6 +153,8 @@ def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) ->
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
         linear_init.initialize(network, factors, config.memory, config.gain)
+    elif _has_texts(part, vectors):
+        start_contexts(network)
     return network.to(vectors.device)
 
 

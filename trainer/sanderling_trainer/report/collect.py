@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_quantize.checkpoint import CheckpointError
@@ -26,6 +27,8 @@ from sanderling_trainer.report.user_changes import (
     changes_for_users,
 )
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -42,6 +45,26 @@ class Sources:
 
     summary: Mapping[str, Any] | None = None
     """The content of the demo's summary.json."""
+
+
+class _Catalog(msgspec.Struct):
+    items: int = 0
+
+
+class _Metrics(msgspec.Struct):
+    """What the report reads of a checkpoint's metrics."""
+
+    verdict: str = ""
+    sentence: str = ""
+    ope: dict[str, Any] | None = None
+    ranking: list[dict[str, Any]] | None = None
+    catalog: _Catalog | None = None
+
+
+class _Config(msgspec.Struct):
+    """What the report reads of a checkpoint's settings."""
+
+    release: int = 0
 
 
 def collect(sources: Sources, clock: Clock | None = None) -> dict[str, Any]:
@@ -98,16 +121,17 @@ def _experiments(
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
     """Return what a checkpoint, or the folder of a held candidate, says of its learning."""
-    metrics = _json(folder / "metrics.json")
-    config = _json(folder / "config.json") if (folder / "config.json").exists() else {}
+    metrics = _read_json(folder / "metrics.json", _Metrics)
+    has_config = (folder / "config.json").exists()
+    config = _read_json(folder / "config.json", _Config) if has_config else _Config()
     return {
         "folder": str(folder),
-        "release": int(config.get("release", 0)),
-        "verdict": metrics.get("verdict", ""),
-        "sentence": metrics.get("sentence", ""),
-        "ope": metrics.get("ope"),
-        "ranking": metrics.get("ranking"),
-        "items": (metrics.get("catalog") or {}).get("items", 0),
+        "release": config.release,
+        "verdict": metrics.verdict,
+        "sentence": metrics.sentence,
+        "ope": metrics.ope,
+        "ranking": metrics.ranking,
+        "items": metrics.catalog.items if metrics.catalog else 0,
     }
 
 
@@ -115,15 +139,15 @@ def _catalog(checkpoints: Sequence[Mapping[str, Any]]) -> int:
     return int(checkpoints[-1]["items"]) if checkpoints else 0
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, type: type[T]) -> T:
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+        return msgspec.json.decode(path.read_bytes(), type=type)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise FileNotFoundError(
             f"{path}: expected the metrics of a checkpoint, found no such file; check --checkpoint"
         ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected an object, found {type(content).__name__}")
-    return content
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: expected what `sanderling train` or `retrain` wrote, found another content:"
+            f" {error}"
+        ) from error

@@ -94,8 +94,8 @@ export const SLOT_SPEC = struct("Slot", [
 ]);
 
 /**
- * How many texts an install encoded since it last told, 16 or more, and how many of them were out
- * of the release's domain. Which they were it does not tell.
+ * How many texts an install encoded since it last told, of items and of queries each 16 or more or
+ * none, and how many of them were out of the release's domain. Which they were it does not tell.
  */
 export interface TextCounts {
   /** Texts of items that the app added on the device. */
@@ -183,8 +183,8 @@ export interface Decision {
   /** Whether a residual learned on the device was added to the user's vector. */
   readonly adapted?: boolean | undefined;
   /**
-   * Sums over the texts that the install encoded; absent until there are 16 that no decision tells
-   * of, and where the release has no domain.
+   * Sums over the texts that the install encoded; absent until there are 16 items or 16 queries
+   * that no decision tells of, and where the release has no domain.
    */
   readonly texts?: TextCounts | undefined;
 }
