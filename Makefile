@@ -17,7 +17,7 @@ SBOM = $(RUN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requi
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo docs page browser test examples tutorial check bench soak power optimum tiny wasm wheel sbom package lock clean
+.PHONY: help install demo docs page browser test examples notebooks tutorial check bench soak power optimum tiny wasm wheel sbom package lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -44,6 +44,9 @@ test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast t
 
 examples: $(VENV)/ready $(KERNELS)/built  ## run the six applications of examples/ in small, on real data (10 min)
 	$(RUN)/pytest -m examples tests/examples $(ARGS)
+
+notebooks: $(VENV)/docs $(KERNELS)/built  ## execute the notebooks of the documentation, and store what they show (3 min)
+	$(RUN)/python -m tools.docs_site.execute
 
 tutorial: $(VENV)/ready $(KERNELS)/built  ## run the tutorial of the documentation, command by command; after `make page` its browser part too (5 min)
 	$(RUN)/pytest -m tutorial tests/test_tutorial.py $(ARGS)

@@ -87,13 +87,13 @@ def _first(command: Any) -> str:
 
 def _parameters(command: Any) -> list[str]:
     """Return a table of a command's arguments and options."""
-    rows = ["| | |", "|---|---|"]
+    rows = ["| option | |", "|---|---|"]
     context = _context(command)
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is not None and parameter.name not in HIDDEN:
             name, text = record
-            rows.append(f"| `{_cell(name)}` | {_cell(_escape(text))} |")
+            rows.append(f"| {_code(name)} | {_cell(_escape(text))} |")
     return rows
 
 
@@ -106,6 +106,11 @@ def _context(command: Any) -> Any:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _code(text: str) -> str:
+    """Return code for a cell of a table, in which a bar would end the cell."""
+    return f"<code>{_escape(text).replace('|', '&#124;')}</code>"
 
 
 def _escape(text: str) -> str:
