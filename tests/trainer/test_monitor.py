@@ -156,6 +156,9 @@ def test_the_command_prints_what_it_pushes(
     found = shell.json("monitor", "--events", tmp_path / "events")
     assert FLEET.keys() <= found.keys()
     assert found["click_rate"] is None
+    status, text, _ = shell.run("monitor", "--events", tmp_path / "events")
+    assert status == 0
+    assert "last alarm          click_rate none, lost_events none," in text
     status, _, error = shell.run("monitor", "--events", tmp_path / "none")
     assert status == 1
     assert "none" in error

@@ -13,7 +13,7 @@ from sanderling_quantize.checkpoint import CheckpointError
 from sanderling_trainer.report import user_changes
 from sanderling_trainer.report.collect import Sources, collect
 from sanderling_trainer.report.findings import findings
-from sanderling_trainer.report.page import render
+from sanderling_trainer.report.page import render, write_page
 from tests.support.bundles import write_bundle
 from tests.support.html_pages import faults_of, text_of
 from tests.support.report_logs import fleet_events, install_of, upload, user_of
@@ -218,6 +218,12 @@ def test_metrics_of_something_else_are_refused(tmp_path, metrics):
     (folder / "metrics.json").write_text(metrics)
     with pytest.raises(CheckpointError, match=r"metrics\.json: expected what `sanderling train`"):
         collect(Sources(checkpoints=[folder]))
+
+
+def test_the_folder_of_the_page_is_made(tmp_path):
+    """`--out` may name a file in folders that are not there yet, as of every other command."""
+    write_page({}, tmp_path / "new" / "folder" / "page.html")
+    assert (tmp_path / "new" / "folder" / "page.html").read_text(encoding="utf-8") == render({})
 
 
 def test_a_file_is_no_checkpoint(tmp_path):

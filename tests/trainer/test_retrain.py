@@ -335,6 +335,7 @@ def test_a_rerun_builds_a_missing_bundle_and_keeps_a_finished_one(shop, shell, m
 
     built = []
     monkeypatch.setattr(build_bundle, "build", lambda out, bundle, **_: built.append(bundle))
+    monkeypatch.setattr(build_bundle, "texts_outside", lambda bundle: None)
     folder = shop.folder
     command = ["retrain", "--events", folder / "events", "--checkpoint", folder / "active"]
     command += ["--out", folder / "next", "--ship-anyway", "--bundle", folder / "bundle"]

@@ -218,7 +218,7 @@ class Manifest(_Strict, frozen=True):
     """What holds for every request; None for no rules."""
 
     reports: dict[str, Any] = {}
-    """Figures of evaluation and gate, for people; no code reads them."""
+    """Figures of evaluation and gate, for people; no engine reads them."""
 
     schema: Literal[1] = 1
 

@@ -18,6 +18,9 @@ from sanderling.runtime.clock import SystemClock
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.monitor import FleetReport
 
+DAY = "day_timestamp_seconds"
+ALARMS = "changed_timestamp_seconds"
+
 
 def monitor(
     events: Annotated[str, typer.Option(help="Folder or URL of the collector's store.")],
@@ -44,14 +47,21 @@ def monitor(
 
 def _lines(report: FleetReport, shown: dict[str, Any]) -> list[str]:
     lines = [f"{_date(report)} (UTC)"]
-    width = max(map(len, shown)) + 1
+    width = max(len(name) for name in shown if name not in (DAY, ALARMS)) + 1
     for name, value in shown.items():
-        if name == "day_timestamp_seconds":
+        if name == DAY:
             continue
         labelled = value if isinstance(value, dict) else {"": value}
-        text = ", ".join(f"{label} {_number(each)}".strip() for label, each in labelled.items())
-        lines.append(f"{name.replace('_', ' '):<{width}}{text}")
+        write = _alarm if name == ALARMS else _number
+        text = ", ".join(f"{label} {write(each)}".strip() for label, each in labelled.items())
+        title = "last alarm" if name == ALARMS else name.replace("_", " ")
+        lines.append(f"{title:<{width}}{text}")
     return lines
+
+
+def _alarm(seconds: float) -> str:
+    """Return the day of a figure's last alarm."""
+    return _day(seconds) if seconds else "none"
 
 
 def _number(value: float | None) -> str:
@@ -59,9 +69,13 @@ def _number(value: float | None) -> str:
 
 
 def _date(report: FleetReport) -> str:
-    start = report.figures()["day_timestamp_seconds"]
+    start = report.figures()[DAY]
     assert isinstance(start, float)
-    return datetime.fromtimestamp(start, UTC).date().isoformat()
+    return _day(start)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def _json(value: Any) -> Any:

@@ -24,7 +24,9 @@ LATEST = 12
 
 
 def write_page(content: Mapping[str, Any], path: Path) -> None:
-    """Write what `collect.collect` returned as a page; a part that is missing is left out."""
+    """Write what `collect.collect` returned as a page, in a folder that is made if need be;
+    a part that is missing is left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(content), encoding="utf-8")
 
 

@@ -223,7 +223,7 @@ export interface Manifest {
   readonly experiment: Experiment | null;
   /** What holds for every request; null for no rules. */
   readonly rules: Rules | null;
-  /** Figures of evaluation and gate, for people; no code reads them. */
+  /** Figures of evaluation and gate, for people; no engine reads them. */
   readonly reports: Readonly<Record<string, unknown>>;
   readonly schema: 1;
 }
