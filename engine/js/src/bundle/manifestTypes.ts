@@ -1,16 +1,7 @@
 /** Generated from `sanderling.bundle.manifest` by `python -m tools.js_types`: do not edit. */
 
 import {
-  bool,
-  choice,
-  field,
-  float,
-  int,
-  list,
-  map,
-  record,
-  struct,
-  text,
+  bool, choice, field, float, int, list, map, record, struct, text,
 } from "../runtime/structs.js";
 
 export const SCHEMA = 1;

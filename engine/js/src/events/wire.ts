@@ -1,16 +1,7 @@
 /** Generated from `sanderling.events.schema` by `python -m tools.js_types`: do not edit. */
 
 import {
-  type StructSpec,
-  bool,
-  field,
-  float,
-  int,
-  list,
-  map,
-  struct,
-  text,
-  tuple,
+  type StructSpec, bool, field, float, int, list, map, struct, text, tuple,
 } from "../runtime/structs.js";
 
 export const SCHEMA = 1;
