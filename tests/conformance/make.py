@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tests.conformance.bundle_cases import bundle_cases, manifest_cases
 from tests.conformance.catalog_cases import catalog_cases
 from tests.conformance.event_cases import event_cases
+from tests.conformance.feature_cases import feature_cases
 from tests.conformance.files import FOLDER, CaseFile, dump
 from tests.conformance.hash_cases import hash_cases, philox_cases, uniform_cases
 from tests.conformance.model_cases import search_cases, state_cases
@@ -37,6 +38,7 @@ FILES: dict[str, Callable[[], CaseFile]] = {
     "words": word_cases,
     "find": find_cases,
     "reasons": reason_cases,
+    "features": feature_cases,
     "manifests": manifest_cases,
     "bundles": bundle_cases,
 }

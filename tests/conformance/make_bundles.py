@@ -1,7 +1,8 @@
 """Writes bundles/, the bundles of the conformance set; run it only for a new format of bundles.
 
 `shop` has attributes of every type as columns, newcomers, items with equal scores and ids from all
-of Unicode; its sizes are no multiples of 4. `ruled` has rules and an experiment of its own.
+of Unicode; its sizes are no multiples of 4. `ruled` has rules and an experiment of its own,
+`features` attributes of every type, vectors too, and contexts whose features its policy reads.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
+from sanderling.bundle.columns import AttributeType
+from sanderling.bundle.features import CONTEXT, ITEM, Feature, FeatureSchema, FeatureTensors
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Arm, Experiment, Exploration, Prefixes, Rules, Sizes
 from sanderling.bundle.reader import Bundle
+from sanderling.ranking.column_file import write_columns
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
-from tests.support.bundles import TEXT, reseal, write_bundle
+from tests.support.bundles import TEXT, record, reseal, write_bundle
 from tests.support.malformed_bundles import change
 
 FOLDER = Path(__file__).with_name("bundles")
@@ -117,6 +122,70 @@ def write_ruled(folder: Path) -> None:
     )
 
 
+ITEM_FEATURES = FeatureSchema(
+    (
+        Feature("price", "number", centre=20.0, scale=8.0, is_heavy_tailed=True),
+        Feature("year", "number", centre=1990.0, scale=12.0),
+        Feature("new", "boolean", centre=0.25, scale=0.4),
+        Feature("released", "time", centre=1.6e9, scale=1e8),
+        Feature("image", "vector", scale=0.9, width=9),
+        Feature("shelf", "category", values=("sea", "crime", 7, True, 1, 0.25)),
+        Feature("genres", "categories", values=("jazz", "folk", "größe", 3)),
+    ),
+    ("title", "shelf", "genres"),
+)
+CONTEXT_FEATURES = FeatureSchema(
+    (
+        Feature("temperature", "number", centre=12.5, scale=7.0),
+        Feature("weekend", "boolean", centre=0.3, scale=0.45),
+        Feature("since", "time", centre=1.7e9, scale=3e7, is_heavy_tailed=True),
+        Feature("hour", "category", values=tuple(range(24))),
+        Feature("device", "category", values=("tv", "phone")),
+        Feature("places", "categories", values=("home", "train", "Zürich")),
+    ),
+)
+
+
+def written_on(row: int) -> dict[str, Any]:
+    """Return the attributes of an item of `features`; catalogs of bundles have no vectors."""
+    rng = np.random.default_rng(row)
+    return {
+        "price": float(rng.integers(100, 9000)) / 100,
+        "year": int(rng.integers(1960, 2026)),
+        "new": bool(rng.random() < 0.3),
+        "released": DAYS[int(rng.integers(0, len(DAYS)))],
+        "shelf": ["sea", "crime", 7, True, 0.25][int(rng.integers(0, 5))],
+        "genres": [["jazz"], ["folk", "größe"], [3, "other"]][int(rng.integers(0, 3))],
+    }
+
+
+def write_features(folder: Path) -> None:
+    """Write the bundle `features`."""
+    items, dim = 30, 10
+    write_bundle(
+        folder,
+        items=items,
+        dim=dim,
+        seed=9,
+        state=6,
+        newcomers=[3],
+        attributes=written_on,
+        app="features",
+        release=2,
+    )
+    entries = [record(row) | written_on(row) for row in range(items)]
+    types: dict[str, AttributeType] = {"image": "vector", "genres": "categories", "title": "text"}
+    write_columns(folder, entries, types)
+    rng = np.random.default_rng(10)
+    tensors = load_file(folder / "policy.safetensors")
+    for of, schema in ((ITEM, ITEM_FEATURES), (CONTEXT, CONTEXT_FEATURES)):
+        project = rng.standard_normal((dim, schema.columns)).astype(np.float32) / np.float32(2.0)
+        mean = rng.standard_normal(schema.vector_columns).astype(np.float32) / np.float32(9.0)
+        tensors |= FeatureTensors(schema, project, mean).tensors(of)
+    save_file(tensors, folder / "policy.safetensors")
+    reseal(folder)
+
+
 def _golden(folder: Path) -> None:
     """Write the golden answers of a bundle whose items were changed."""
     scorer = Scorer(Bundle.open(folder))
@@ -134,3 +203,4 @@ if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     write_shop(target / "shop")
     write_ruled(target / "ruled")
+    write_features(target / "features")

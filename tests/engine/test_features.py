@@ -13,6 +13,7 @@ from sanderling import Engine
 from sanderling.bundle.features import CONTEXT, ITEM, Feature, FeatureSchema, FeatureTensors
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
+from sanderling.ranking.added_items import item_text, vectors_of_new
 from sanderling.ranking.features import FeatureMap
 from sanderling.ranking.scorer import Scorer
 from tests.support.bundles import reseal, write_bundle
@@ -55,24 +56,16 @@ records = st.fixed_dictionaries(
 @given(st.lists(records, min_size=1, max_size=5))
 def test_features_are_those_of_one_value_at_a_time(given_records):
     """Whatever a record holds, its features are those of the slow twin; what is missing, unseen or
-    of another type is 0, and B ψ is their sum."""
-    names = [feature.name for feature in SCHEMA.features]
-    columns = {name: [record.get(name) for record in given_records] for name in names}
-    features = FeatureMap(SCHEMA, MEAN).features(columns, len(given_records))
-    identity = np.eye(SCHEMA.columns, dtype=np.float32)
+    of another type is 0."""
+    features = FeatureMap(SCHEMA, MEAN).features_of(given_records)
     expected = [naive_features(SCHEMA, MEAN.tolist(), record) for record in given_records]
-    assert np.allclose(features.project(identity), expected, rtol=1e-5, atol=1e-6)
-    assert np.array_equal(features.matrix(SCHEMA.columns), features.project(identity))
-
-    project = np.random.default_rng(0).standard_normal((4, SCHEMA.columns)).astype(np.float32)
-    assert np.allclose(features.project(project), np.array(expected) @ project.T, atol=1e-4)
+    assert np.allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_missing_everywhere_adds_nothing():
     """An item without attributes, and one with unknown ones, has the vector of its text alone."""
     features = FeatureMap(SCHEMA, MEAN).features({"genres": [None, ["unseen"], []]}, 3)
-    project = np.ones((4, SCHEMA.columns), np.float32)
-    assert not features.project(project).any()
+    assert not features.matrix(SCHEMA.columns).any()
 
 
 def test_a_wrong_number_does_not_decide_alone():
@@ -160,6 +153,38 @@ def test_an_added_item_keeps_its_vector(shop, tmp_path):
         row = scorer.find("sku-1")
         assert np.array_equal(scorer.vector(row), vector)
         assert scorer.item(row).attributes["price"] == 99.0
+
+
+def test_the_effect_of_a_word_of_an_added_item_counts_its_attributes(shop):
+    """It is the score less that of the item with a text without the word and all else the same,
+    whatever the app changed since: both are placed by the attributes, too."""
+    with Engine.open(shop) as engine:
+        engine.observe("anna", "item-3", "click")
+        engine.upsert_items([NEW])
+        engine.set_attributes({"sku-1": {"price": 99.0, "shelf": "crime"}})
+        (item,) = engine.recommend("anna", 1, among=["sku-1"])
+        (word,) = [word for word in item.why().words if word.word == "blue"]
+        engine.upsert_items([{**NEW, "text": "jazz album"}])
+        (other,) = engine.recommend("anna", 1, among=["sku-1"])
+        assert word.effect == item.score - other.score
+
+
+def test_vectors_of_new_items_have_the_same_bits_in_any_company(shop):
+    """An item is placed alike alone and among others, with sums in the order of their terms."""
+    bundle = Bundle.open(shop)
+    scorer = Scorer(bundle)
+    records = [NEW, {"id": "a", "text": "tent"}, {**NEW, "id": "b", "price": 3, "image": None}]
+    vectors = vectors_of_new(bundle, scorer.encoder, records)
+    for record, vector in zip(records, vectors, strict=True):
+        text = item_text(record, bundle.item_features.schema)
+        features = FeatureMap.of(bundle.item_features).features_of([record])[0]
+        inputs = [*scorer.encoder.encode_item(text).tolist(), *features.tolist()]
+        weights = np.hstack([bundle.policy["item.project"], bundle.item_features.project]).tolist()
+        sums = [0.0] * len(weights)
+        for i, row in enumerate(weights):
+            for weight, value in zip(row, inputs, strict=True):
+                sums[i] += weight * value
+        assert np.float32(sums).tolist() == vector.tolist()
 
 
 def test_vectors_of_added_items_are_not_shown(tmp_path, shop):

@@ -8,8 +8,9 @@
 import { MAX_POOL } from "./bundle/manifest.js";
 import { isIterable, isPromise, shown, typeName } from "./errors.js";
 import { MAX_NAME } from "./events/wire.js";
+import { type Context, NO_CONTEXT } from "./ranking/contexts.js";
 import { isWellFormed } from "./runtime/text.js";
-import { FoundItems, Slate, type SlateItem } from "./slate.js";
+import { type Attributes, FoundItems, Slate, type SlateItem } from "./slate.js";
 import { countCharacters, isPrintable } from "./unicode.js";
 
 const MAX_SLOTS = 1000;
@@ -40,6 +41,34 @@ export function checkFolder(folder: unknown): void {
         " fileURLToPath makes one of a file URL",
     );
   }
+}
+
+/** The context of a request: features by name, and perhaps a text. */
+export interface ContextFeatures {
+  readonly text?: string | null;
+
+  readonly [feature: string]: ContextValue | readonly ContextValue[] | null | undefined;
+}
+
+type ContextValue = string | number | boolean;
+
+/** Returns a text, or features and perhaps `text`; throws `TypeError` for anything else. */
+export function checkContext(context: unknown): Context {
+  if (context == null) {
+    return NO_CONTEXT;
+  }
+  if (typeof context === "string") {
+    return { text: context, values: {} };
+  }
+  if (typeName(context) !== "object") {
+    const found = typeName(context);
+    throw new TypeError(`context: expected a text, features by name, or null, found ${found}`);
+  }
+  const { text = null, ...values } = context as Attributes;
+  if (text !== null && typeof text !== "string") {
+    throw new TypeError(`context: text: expected a string or null, found ${typeName(text)}`);
+  }
+  return { text, values };
 }
 
 /** Returns k; throws `TypeError` for no whole number, `RangeError` unless 1 <= k <= 1000. */

@@ -2,6 +2,7 @@
 
 import type { Arm, Exploration } from "./bundle/manifest.js";
 import type { SearchResult } from "./kernels/kernelSet.js";
+import type { Context } from "./ranking/contexts.js";
 import type { Eligibility } from "./ranking/eligibility.js";
 import type { Newcomers } from "./ranking/newcomers.js";
 import type { Scorer } from "./ranking/scorer.js";
@@ -12,7 +13,7 @@ import type { Slate } from "./slate.js";
 export interface RecommendRequest {
   readonly user: string;
   readonly k: number;
-  readonly context: string | null;
+  readonly context: Context;
 
   /** Ids of items that may not be shown. */
   readonly exclude: readonly string[];

@@ -2,6 +2,7 @@
 
 import {
   checkCaps,
+  checkContext,
   checkDiversity,
   checkFlags,
   checkK,
@@ -10,6 +11,7 @@ import {
   checkSeveral,
   checkTexts,
   idsOf,
+  type ContextFeatures,
   type ItemOrId,
   pagesBefore,
 } from "./arguments.js";
@@ -20,6 +22,7 @@ import { openParts } from "./engineParts.js";
 import { ReleaseCalls } from "./engineReleases.js";
 import { typeName } from "./errors.js";
 import type { EngineOptions } from "./options.js";
+import { checkContextValues } from "./ranking/contexts.js";
 import type { Scorer } from "./ranking/scorer.js";
 import { parseBoosts } from "./rules/boosts.js";
 import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
@@ -35,8 +38,11 @@ export interface RecommendArguments {
   /** At most so many items, 1 to 1000; 10 unless given. */
   readonly k?: number;
 
-  /** Any text about the user's situation. */
-  readonly context?: string | null;
+  /**
+   * Any text about the user's situation, or features that the lab's schema declares and `text`:
+   * `{ hour: 18, text: "rain" }`; unknown names are ignored (docs/ATTRIBUTES.md).
+   */
+  readonly context?: string | ContextFeatures | null;
 
   /** Ids not to show, or items of a slate; unknown ids are ignored. */
   readonly exclude?: Iterable<ItemOrId>;
@@ -133,6 +139,7 @@ export class Engine extends ReleaseCalls {
     const nowMs = await this.beginCall();
     const { scorer } = this;
     const asked = withBundleRules(rulesOf(scorer.bundle), request);
+    checkContextValues(asked.context, scorer.contextFeatures);
     checkKnown(scorer, asked.pin);
     if (this.active.isUnconfirmed) {
       // What does not fit the catalog is the caller's error: nothing is rolled back for it.
@@ -187,17 +194,14 @@ export class Engine extends ReleaseCalls {
 
 function requestOf(given: RecommendArguments): RecommendRequest {
   checkNames("recommend", given, ARGUMENTS);
-  const { user, context = null, diversity = 0 } = given;
+  const { user, diversity = 0 } = given;
   checkTexts({ user });
   checkFlags({ greedy: given.greedy });
-  if (context !== null && typeof context !== "string") {
-    throw new TypeError(`context: expected a string or null, found ${typeName(context)}`);
-  }
   const k = checkK(given.k ?? 10);
   return {
     user,
     k,
-    context,
+    context: checkContext(given.context),
     exclude: idsOf("exclude", given.exclude ?? []),
     atMost: checkCaps(given.atMost ?? {}),
     pin: checkPins(given.pin ?? {}, k),

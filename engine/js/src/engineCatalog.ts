@@ -7,7 +7,10 @@ import type { OverlayRecord } from "./ranking/overlay.js";
 import { checkedChanges } from "./rules/attributeChanges.js";
 import type { Attributes } from "./slate.js";
 
-/** An item to add: its text is encoded, all other fields are attributes. */
+/**
+ * An item to add: its text is encoded, all other fields are attributes, of which those that the
+ * bundle was trained with place it too (docs/ATTRIBUTES.md).
+ */
 export interface NewItem {
   readonly id: string;
   readonly text: string;
@@ -25,7 +28,8 @@ export class CatalogCalls extends RewardCalls {
    *
    * Values that JSON changes become what JSON makes of them: a date its ISO text, NaN null.
    *
-   * Throws `TypeError` for a single item, `RangeError` naming the field that is wrong,
+   * Throws `TypeError` for a single item and for a value of another type than its attribute's,
+   * `RangeError` naming the field that is wrong,
    * `StorageError` where it cannot be stored; then nothing was added.
    */
   async upsertItems(items: Iterable<NewItem>): Promise<void> {
@@ -75,6 +79,7 @@ export class CatalogCalls extends RewardCalls {
 
   #change(records: readonly OverlayRecord[]): Promise<void> {
     return this.active.change(async (scorer) => {
+      scorer.checkAdded(records);
       // Attributes that were changed before are not those of the new record.
       const dated = datedAfter(records, scorer.bundle, this.catalog.lastMs + 1);
       const changed = await scorer.withOverlay(dated);

@@ -29,7 +29,10 @@ export interface SearchArguments extends SimilarArguments {
   readonly user?: string | null;
 }
 
-/** The calls of `Engine` that find items or read texts. Nothing is recorded, so nothing can be rewarded. */
+/**
+ * The calls of `Engine` that find items or read texts. Nothing is recorded, so nothing can be
+ * rewarded.
+ */
 export class SearchCalls extends CatalogCalls {
   protected readonly itemSearch = new ItemSearch();
 
@@ -94,8 +97,9 @@ export class SearchCalls extends CatalogCalls {
   /**
    * Returns the vectors of texts by the active bundle's encoder, each of length 1 and t numbers.
    *
-   * For an app's own models. They are what a context of `recommend` becomes; a release may bring
-   * another encoder. Throws `TypeError` for what are not several texts, and what the encoder throws.
+   * For an app's own models. They are what a text as context of `recommend` becomes; a release may
+   * bring another encoder. Throws `TypeError` for what are not several texts, and what the encoder
+   * throws.
    */
   async encode(texts: readonly string[]): Promise<Float32Array[]> {
     if (!Array.isArray(texts)) {

@@ -1,6 +1,6 @@
 /** `@sanderling/engine`: recommendations in a browser, in Node and in app shells. */
 
-export type { ItemOrId } from "./arguments.js";
+export type { ContextFeatures, ItemOrId } from "./arguments.js";
 export { Bundle } from "./bundle/bundle.js";
 export { type BundleSource, FetchSource, MemorySource } from "./bundle/source.js";
 export { Engine, type RecommendArguments, type WarmUpOptions } from "./engine.js";

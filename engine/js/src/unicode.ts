@@ -82,6 +82,19 @@ export function withSingleBlanks(text: string): string {
     .join(" ");
 }
 
+/** Returns a text without the blanks around it. */
+export function trimmed(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && BLANKS.test(text[start]!)) {
+    start += 1;
+  }
+  while (start < end && BLANKS.test(text[end - 1]!)) {
+    end -= 1;
+  }
+  return text.slice(start, end);
+}
+
 function foldedCharacter(character: string): string {
   const code = character.codePointAt(0)!;
   if (code === 0x131) {

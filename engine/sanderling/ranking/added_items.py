@@ -22,20 +22,31 @@ Record = Mapping[str, Any]
 
 
 def vectors_of_new(
-    bundle: Bundle, encoder: TextEncoder, records: Sequence[Record]
+    bundle: Bundle, encoder: TextEncoder, records: Sequence[Record], *, keep: bool = True
 ) -> NDArray[np.float32]:
-    """Return the vectors [r, d] of new items, at least one, given what `upsert_items` got."""
+    """Return the vectors [r, d] of new items, at least one, given what `upsert_items` got.
+
+    The vectors of their texts are kept for the next time if `keep`.
+    """
     found = bundle.item_features
     texts = [item_text(record, found.schema if found else None) for record in records]
+    inputs = np.stack([encoder.encode_item(text, keep=keep) for text in texts])
     project = bundle.policy["item.project"]
-    vectors = np.stack([project @ encoder.encode_item(text) for text in texts])
-    if found is None:
-        return vectors
-    columns = {
-        feature.name: [record.get(feature.name) for record in records]
-        for feature in found.schema.features
-    }
-    return vectors + FeatureMap.of(found).features(columns, len(records)).project(found.project)
+    if found is not None:
+        features = FeatureMap.of(found).features_of(records)
+        inputs = np.concatenate([inputs, features], axis=1)
+        project = np.concatenate([project, found.project], axis=1)
+    return _products(project, inputs)
+
+
+def _products(project: NDArray[np.float32], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the products [r, d] of a matrix [d, i] and inputs [r, i], with the same bits on every
+    machine: sums are in the order of i (docs/MATH.md, "Equal bits")."""
+    sums = np.zeros((len(inputs), len(project)))
+    for weights, values in zip(project.T, inputs.T, strict=True):
+        if values.any():
+            sums += np.multiply.outer(values, weights, dtype=np.float64)
+    return sums.astype(np.float32)
 
 
 def item_text(record: Record, schema: FeatureSchema | None) -> str:

@@ -6,7 +6,7 @@ In bundles without context features it is the text's vector alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,17 +44,10 @@ def context_vector(
     text = encode(context.text) if context.text else None
     if features is None:
         return text
-    of_features = features_of(features, [context.values])[0]
+    of_features = features.features_of([context.values])[0]
     if text is None and not of_features.any():
         return None
     return np.concatenate([np.zeros(t, np.float32) if text is None else text, of_features])
-
-
-def features_of(features: FeatureMap, contexts: Sequence[Mapping[str, Any]]) -> Vector:
-    """Return the features [m, F] of contexts, given their values by name."""
-    names = [feature.name for feature in features.schema.features]
-    columns = {name: [values.get(name) for values in contexts] for name in names}
-    return features.features(columns, len(contexts)).matrix(features.schema.columns)
 
 
 def with_text(context: Vector, text: Vector | None, t: int) -> Vector:

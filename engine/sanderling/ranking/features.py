@@ -49,12 +49,6 @@ class Features:
         found[self.rows, self.columns] = self.weights
         return found
 
-    def project(self, project: Floats) -> Floats:
-        """Return B ψ float32 [n, d] of each row, given B [d, F]."""
-        added: Floats = self.dense @ project[:, : self.dense.shape[1]].T
-        np.add.at(added, self.rows, self.weights[:, None] * project[:, self.columns].T)
-        return added
-
 
 class FeatureMap:
     """The features of a schema. `mean` is that of `FeatureTensors`."""
@@ -95,6 +89,12 @@ class FeatureMap:
             of_vectors += feature.columns if feature.type == "vector" else 0
             start = stop
         return _with_entries(dense, entries)
+
+    def features_of(self, records: Sequence[Mapping[str, Any]]) -> Floats:
+        """Return the features [r, F] of records, given their values by name."""
+        names = [feature.name for feature in self.schema.features]
+        columns = {name: [record.get(name) for record in records] for name in names}
+        return self.features(columns, len(records)).matrix(self.schema.columns)
 
     def _entries(self, feature: Feature, values: Sequence[Any]) -> tuple[Ints, Ints, Floats]:
         """Return rows, codes and weights of a row's known values: 1 / √count, so that many values

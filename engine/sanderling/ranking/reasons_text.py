@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sanderling.ranking.added_items import vectors_of_new
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.scorer import CatalogItem, Scorer, Vector
@@ -74,13 +75,18 @@ def item_words(scorer: Scorer, user: Vector, row: int, score: float) -> list[Wor
     added = row - scorer.bundle.manifest.sizes.items
     if added < 0:
         return []
-    text = str(scorer.overlay.added[added]["text"])
+    item = scorer.overlay.added[added]["id"]
+    # As it was added: what the app changed since has not moved its vector.
+    record = next(record for record in scorer.overlay.records if record["id"] == item)
+    text = str(record["text"])
+    title = record.get("title")
     bias = scorer.overlay.index.bias[added : added + 1]
     reasons = []
     for word, left in without_each_word(text):
-        encoded = scorer.encoder.encode_item(left, keep=False)
-        vector = scorer.bundle.policy["item.project"] @ encoded
-        rows, scale = quantize_rows(vector[None])
+        without = {**record, "text": left, "title": left if title == text else title}
+        rows, scale = quantize_rows(
+            vectors_of_new(scorer.bundle, scorer.encoder, [without], keep=False)
+        )
         other = Int8Index(rows, scale, bias).score(user, 0)
         reasons.append(WordReason(word, "text", score - other))
     return reasons

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.bundle.features import FeatureSchema
-from sanderling.ranking.contexts import features_of
 from sanderling.ranking.features import FeatureMap
 from sanderling_trainer.data.schema import Attributes
 from sanderling_trainer.policy.feature_schema import fit_columns
@@ -51,7 +50,7 @@ def context_vectors(
     if features is None:
         return vectors
     given = values or [{} for _ in texts]
-    return np.concatenate([vectors, features_of(features, given)], axis=1)
+    return np.concatenate([vectors, features.features_of(given)], axis=1)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import { countCharacters } from "../unicode.js";
 import { VERSION } from "../version.js";
 import { type AttributeColumns, COLUMNS_FILE, readColumns } from "./columns.js";
 import { decodeJson } from "./decodeJson.js";
+import { type FeatureTensors, readFeatures } from "./features.js";
 import { checkListed, readFile, readManifest } from "./files.js";
 import { idHash, positionOf } from "./idHash.js";
 import { engineVersionFault, type Manifest, MAX_ID } from "./manifest.js";
@@ -56,6 +57,12 @@ export class Bundle {
 
     /** The attributes as typed columns, in bundles that have them. */
     readonly columns: AttributeColumns | null,
+
+    /** How attributes place items that a device adds, in bundles that have such features. */
+    readonly itemFeatures: FeatureTensors | null,
+
+    /** How declared context features move the user vector, in bundles that have them. */
+    readonly contextFeatures: FeatureTensors | null,
   ) {}
 
   /**
@@ -82,13 +89,18 @@ export class Bundle {
       read("catalog.jsonl"),
       manifest.files.has(COLUMNS_FILE) ? read(COLUMNS_FILE) : null,
     ]);
+    const { items: n, dim } = manifest.sizes;
+    const tensors = viewTensors("policy.safetensors", policy);
+    const contexts = readFeatures(tensors, "context", dim);
     const bundle = new Bundle(
       source,
       manifest,
       readItems(manifest, items),
-      readPolicy(manifest, viewTensors("policy.safetensors", policy)),
+      readPolicy(manifest, tensors, contexts),
       catalog,
-      columns && readColumns(viewTensors(COLUMNS_FILE, columns), manifest.sizes.items),
+      columns && readColumns(viewTensors(COLUMNS_FILE, columns), n),
+      readFeatures(tensors, "item", dim),
+      contexts,
     );
     const { offset } = bundle.items;
     if (offset[0] !== 0 || offset[offset.length - 1] !== catalog.length) {

@@ -3,7 +3,7 @@
  *
  * `schema` names all attributes with their types. Attribute i has the tensors `i.values`, or
  * `i.rows`, `i.codes`, `i.present` and `i.vocabulary`; texts have none and are read from the
- * catalog. docs/BUNDLE.md describes the file.
+ * catalog, and of vectors a device needs the items' rows alone. docs/BUNDLE.md describes the file.
  */
 
 import { BundleError } from "../errors.js";
@@ -12,9 +12,11 @@ import { decodeText, parseJson } from "./decodeJson.js";
 import { expectTensor, type Tensors } from "./tensors.js";
 
 export const COLUMNS_FILE = "columns.safetensors";
-const MAX_ATTRIBUTES = 1000;
+export const MAX_ATTRIBUTES = 1000;
 
-const TYPES = ["text", "category", "categories", "number", "boolean", "time"] as const;
+export const TYPES = [
+  "text", "category", "categories", "number", "boolean", "time", "vector",
+] as const;
 
 /** How an attribute is stored. */
 export type AttributeType = (typeof TYPES)[number];
@@ -94,7 +96,7 @@ export class AttributeColumns {
     for (const [attribute, type] of this.types) {
       if (type === "category" || type === "categories") {
         this.categories(attribute);
-      } else if (type !== "text") {
+      } else if (type !== "text" && type !== "vector") {
         this.numbers(attribute);
       }
     }

@@ -2,6 +2,7 @@
 
 import type { UserModelTensors } from "../kernels/kernelSet.js";
 import type { Manifest } from "./manifest.js";
+import type { FeatureTensors } from "./features.js";
 import { expectTensor, type Tensors } from "./tensors.js";
 
 const FILE = "policy.safetensors";
@@ -15,8 +16,15 @@ export interface Policy extends UserModelTensors {
   readonly "item.bias": Float32Array;
 }
 
-/** Returns the tensors of a policy; throws `BundleError` for one that is absent or misshapen. */
-export function readPolicy(manifest: Manifest, tensors: Tensors): Policy {
+/**
+ * Returns the tensors of a policy, given its features of contexts; throws `BundleError` for one
+ * that is absent or misshapen.
+ */
+export function readPolicy(
+  manifest: Manifest,
+  tensors: Tensors,
+  contexts: FeatureTensors | null,
+): Policy {
   const { dim: d, state: c, text: t } = manifest.sizes;
   // The manifest does not give the hidden width; a missing or misshapen b1 fails below against 0.
   const shape = tensors.get("output.b1")?.shape ?? [];
@@ -39,5 +47,6 @@ export function readPolicy(manifest: Manifest, tensors: Tensors): Policy {
     name,
     expectTensor(tensors, FILE, name, "F32", sides),
   ]);
-  return Object.fromEntries(policy) as Policy;
+  const added = contexts === null ? [] : [["context.feature_project", contexts.project]];
+  return Object.fromEntries([...policy, ...added]) as Policy;
 }

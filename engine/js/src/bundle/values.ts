@@ -7,7 +7,14 @@ import { compareHashes, idHash } from "./idHash.js";
 /** Throws `BundleError` for the first value that is wrong. */
 export function checkValues(bundle: Bundle): void {
   const { items, policy } = bundle;
-  const floats = { scale: items.scale, bias: items.bias, ...policy };
+  const features = { item: bundle.itemFeatures, context: bundle.contextFeatures };
+  const ofFeatures = Object.entries(features).flatMap(([of, found]) =>
+    found === null
+      ? []
+      : [[`${of}.feature_project`, found.project], [`${of}.feature_mean`, found.mean]],
+  );
+  const tensors = { scale: items.scale, bias: items.bias, ...policy };
+  const floats = { ...tensors, ...Object.fromEntries(ofFeatures) };
   for (const [name, tensor] of Object.entries(floats)) {
     expect((tensor as Float32Array).every(Number.isFinite), name, "finite numbers");
   }

@@ -78,6 +78,8 @@ export interface UserModelTensors {
   readonly "output.b2": Float32Array;
   /** [d, t] */
   readonly "context.project": Float32Array;
+  /** [d, F], in policies with features of contexts, which stand behind the text's vector */
+  readonly "context.feature_project"?: Float32Array;
 }
 
 /** The recurrence of one bundle: c channels, items of dimension d. */

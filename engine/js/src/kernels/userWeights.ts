@@ -7,6 +7,8 @@ export interface UserWeights {
   readonly channels: number;
   readonly d: number;
   readonly hidden: number;
+
+  /** The length of a context: that of its text's vector, and its features behind that. */
   readonly text: number;
 
   /** The number of kinds of event. */
@@ -28,7 +30,7 @@ export interface UserWeights {
   readonly w2: Float32Array;
   /** [d] */
   readonly b2: Float32Array;
-  /** [t, d] */
+  /** [t + F, d], with F features of contexts */
   readonly context: Float32Array;
 }
 
@@ -39,6 +41,8 @@ export function userWeights(policy: UserModelTensors): UserWeights {
   const d = policy["output.b2"].length;
   const hidden = policy["output.b1"].length;
   const text = policy["context.project"].length / d;
+  const ofFeatures = policy["context.feature_project"] ?? new Float32Array(0);
+  const features = ofFeatures.length / d;
   const kindCount = policy["state.kind"].length / channels;
   expectSize(policy, "state.input", channels * d);
   expectSize(policy, "output.gain", channels);
@@ -46,6 +50,7 @@ export function userWeights(policy: UserModelTensors): UserWeights {
   expectSize(policy, "output.w1", hidden * channels);
   expectSize(policy, "output.w2", d * hidden);
   expectSize(policy, "context.project", d * Math.floor(text));
+  expectSize(policy, "context.feature_project", d * Math.floor(features));
   expectSize(policy, "state.kind", channels * Math.max(Math.floor(kindCount), 1));
 
   const w1 = policy["output.w1"];
@@ -61,7 +66,7 @@ export function userWeights(policy: UserModelTensors): UserWeights {
     channels,
     d,
     hidden,
-    text,
+    text: text + features,
     kindCount,
     input: transposed(policy["state.input"], channels, d),
     kinds: policy["state.kind"].slice(),
@@ -71,7 +76,10 @@ export function userWeights(policy: UserModelTensors): UserWeights {
     b1,
     w2: transposed(policy["output.w2"], d, hidden),
     b2: policy["output.b2"].slice(),
-    context: transposed(policy["context.project"], d, text),
+    context: joined(
+      transposed(policy["context.project"], d, text),
+      transposed(ofFeatures, d, features),
+    ),
   };
 }
 
@@ -91,8 +99,9 @@ export function ofLength(length: number, vector: Float32Array): Float32Array {
 }
 
 function expectSize(policy: UserModelTensors, name: keyof UserModelTensors, size: number): void {
-  if (policy[name].length !== size) {
-    throw new RangeError(`${name}: expected ${size} numbers, found ${policy[name].length}`);
+  const found = policy[name]?.length ?? 0;
+  if (found !== size) {
+    throw new RangeError(`${name}: expected ${size} numbers, found ${found}`);
   }
 }
 
@@ -104,4 +113,12 @@ function transposed(matrix: Float32Array, rows: number, columns: number): Float3
     }
   }
   return result;
+}
+
+/** Returns some numbers, then others. */
+export function joined(first: Float32Array, second: Float32Array): Float32Array {
+  const both = new Float32Array(first.length + second.length);
+  both.set(first);
+  both.set(second, first.length);
+  return both;
 }

@@ -12,9 +12,11 @@ import { RuleCache } from "../rules/ruleCache.js";
 import type { Boost, Rule } from "../rules/types.js";
 import { LruCache } from "../runtime/lruCache.js";
 import { releaseWith } from "../runtime/releaseWith.js";
-import type { Attributes } from "../slate.js";
+import { isPlacedAlike, type Placing, vectorOfNew } from "./addedItems.js";
 import { allItemsOf } from "./allItems.js";
+import { type CatalogItem, readItem } from "./catalogItem.js";
 import type { Eligibility, Masks } from "./eligibility.js";
+import { FeatureMap } from "./features.js";
 import { Newcomers, outside } from "./newcomers.js";
 import {
   type AddedVectors,
@@ -23,7 +25,6 @@ import {
   type KnownVectors,
   type OverlayRecord,
 } from "./overlay.js";
-import { product } from "./matrix.js";
 import { quantizeRows } from "./quantization.js";
 import { best, merged, NO_ROWS, shifted, without } from "./rows.js";
 import { BundleTextEncoder, type EncoderRuntime } from "./textEncoder.js";
@@ -35,13 +36,6 @@ const CACHED_ITEMS = 4096; // rows whose catalog entries are kept
 /** The row of an id that is in neither the bundle nor the overlay. */
 const UNKNOWN = -1;
 
-/** The catalog's entry of an item. */
-export interface CatalogItem {
-  readonly id: string;
-  readonly title: string;
-  readonly attributes: Attributes;
-}
-
 /** What all scorers of one bundle share; `columns` and `groups` are filled on demand. */
 interface BundleParts {
   readonly kernels: KernelSet;
@@ -50,6 +44,8 @@ interface BundleParts {
   readonly userModel: UserModel;
   readonly columns: BundleColumns;
   readonly groups: BundleGroups;
+  readonly itemFeatures: FeatureMap | null;
+  readonly contextFeatures: FeatureMap | null;
 }
 
 /** What limits one ranking. */
@@ -74,7 +70,7 @@ const NO_CAPS: ReadonlyMap<string, number> = new Map();
  *
  * A changed catalog makes another scorer: this one is immutable but for caches.
  */
-export class Scorer {
+export class Scorer implements Placing {
   /** What may be shown without rules: all but replaced and removed items. */
   readonly allItems: Eligibility;
 
@@ -129,6 +125,8 @@ export class Scorer {
       userModel: new UserModel(model, bundle.manifest.kinds),
       columns: new BundleColumns(bundle),
       groups: new BundleGroups(bundle),
+      itemFeatures: bundle.itemFeatures && new FeatureMap(bundle.itemFeatures),
+      contextFeatures: bundle.contextFeatures && new FeatureMap(bundle.contextFeatures),
     };
     releaseWith(parts, index);
     releaseWith(parts, model);
@@ -155,6 +153,16 @@ export class Scorer {
     return this.#parts.userModel;
   }
 
+  /** How attributes of added items become numbers, in bundles that have such features. */
+  get itemFeatures(): FeatureMap | null {
+    return this.#parts.itemFeatures;
+  }
+
+  /** How declared context features become numbers, in bundles that have them. */
+  get contextFeatures(): FeatureMap | null {
+    return this.#parts.contextFeatures;
+  }
+
   /** Returns the row of an item id, or null: it is in neither the bundle nor the overlay. */
   find(item: string): number | null {
     const row = this.#rows.get(item) ?? this.#lookUp(item);
@@ -173,14 +181,7 @@ export class Scorer {
 
   /** Returns the catalog's entry of a row; its attributes are shared, so do not change them. */
   item(row: number): CatalogItem {
-    return this.#items.getOrMake(row, () => {
-      const { items } = this.bundle.manifest.sizes;
-      const record = row < items ? this.bundle.record(row) : this.overlay.added[row - items]!;
-      const { id, title, ...stored } = record;
-      const changed = this.overlay.changed.get(row);
-      const attributes = changed === undefined ? stored : withChangedValues(stored, changed);
-      return { id: id as string, title: String(title ?? ""), attributes };
-    });
+    return this.#items.getOrMake(row, () => readItem(this.bundle, this.overlay, row));
   }
 
   /** Returns the vector [d] of a row: its int8 row times its scale. */
@@ -289,12 +290,6 @@ export class Scorer {
     return merged(bundled, added, items, k);
   }
 
-  /** Returns the vector [d] that a new item gets from its text. */
-  async project(text: string): Promise<Float32Array> {
-    const encoded = await this.encoder.encodeItem(text);
-    return product(this.bundle.policy["item.project"], encoded);
-  }
-
   /** Returns the scorer of the same bundle without what the device changed. */
   withoutOverlay(): Scorer {
     return new Scorer(this.bundle, this.#parts, EMPTY_OVERLAY);
@@ -320,7 +315,13 @@ export class Scorer {
       return this;
     }
     const byId = new Map(all.map((record) => [record.id, record]));
-    const added = [...byId.values()].filter((record) => record.text !== undefined);
+    const changes = new Set(records.map(({ id }) => id));
+    // What the app changed of items that were added before stays.
+    const current = new Map(this.overlay.added.map((record) => [record.id, record]));
+    const given = [...byId.values()].filter((record) => record.text !== undefined);
+    const added = given.map((record) =>
+      changes.has(record.id) ? record : current.get(record.id)!,
+    );
     const hidden = new Uint8Array(this.bundle.manifest.sizes.items);
     for (const id of byId.keys()) {
       const row = this.bundle.find(id);
@@ -328,7 +329,7 @@ export class Scorer {
         hidden[row] = 1;
       }
     }
-    const vectors = added.length === 0 ? null : await this.#vectorsOf(added, known);
+    const vectors = added.length === 0 ? null : await this.#vectorsOf(given, known);
     const mask = new RowMask(hidden);
     return new Scorer(this.bundle, this.#parts, {
       records: [...byId.values()],
@@ -344,27 +345,34 @@ export class Scorer {
     this.#attributes.check(changes);
   }
 
+  /**
+   * Throws `TypeError` for an added value of another type than its attribute's.
+   *
+   * A bundle without columns would have to read its whole catalog for that: any value passes.
+   */
+  checkAdded(records: readonly OverlayRecord[]): void {
+    if (this.bundle.columns !== null) {
+      this.#attributes.check(new Map(records.map((record) => [record.id, record])), "items");
+    }
+  }
+
   /** Returns a scorer of the same items with changed attributes; unknown ids are ignored. */
   withChanges(changes: Changes): Scorer {
     const n = this.bundle.manifest.sizes.items;
     const changed = new Map(this.overlay.changed);
-    const records = new Map(this.overlay.records.map((record) => [record.id, record]));
+    // `records` stay as they were added: their vectors do.
+    const added = new Map(this.overlay.added.map((record) => [record.id, record]));
     const rows: number[] = [];
     for (const [item, attributes] of changes) {
       const row = this.find(item) ?? UNKNOWN;
       if (row >= n) {
-        records.set(item, { ...records.get(item)!, ...attributes });
+        added.set(item, { ...added.get(item)!, ...attributes });
       } else if (row !== UNKNOWN) {
         changed.set(row, { ...changed.get(row), ...attributes });
         rows.push(row);
       }
     }
-    const overlay = {
-      ...this.overlay,
-      records: [...records.values()],
-      added: this.overlay.added.map((record) => records.get(record.id)!),
-      changed,
-    };
+    const overlay = { ...this.overlay, added: [...added.values()], changed };
     const attributes = this.#attributes.changedBy(overlay.added, changed, rows);
     return new Scorer(this.bundle, this.#parts, overlay, attributes);
   }
@@ -379,11 +387,12 @@ export class Scorer {
 
   async #vectorsOf(added: readonly OverlayRecord[], known: KnownVectors): Promise<AddedVectors> {
     const before = this.addedVectors();
-    const texts = new Map(this.overlay.added.map(({ id, text }) => [id, text]));
+    const records = new Map(this.overlay.records.map((record) => [record.id, record]));
     const floats: Float32Array[] = [];
-    for (const { id, text } of added) {
-      const kept = texts.get(id) === text ? before.get(id) : undefined;
-      floats.push(known.get(id) ?? kept ?? (await this.project(text!)));
+    for (const record of added) {
+      const { id } = record;
+      const kept = isPlacedAlike(this, records.get(id), record) ? before.get(id) : undefined;
+      floats.push(known.get(id) ?? kept ?? (await vectorOfNew(this, record)));
     }
     const d = this.bundle.manifest.sizes.dim;
     const { rows, scale } = quantizeRows(floats, d);
@@ -411,12 +420,4 @@ export class Scorer {
     this.#rows.set(item, row);
     return row;
   }
-}
-
-/** Returns attributes with the values that the app changed, without those that it took away. */
-function withChangedValues(stored: Attributes, changed: Attributes): Attributes {
-  const values = Object.entries({ ...stored, ...changed }).filter(
-    ([name, value]) => value !== null || !Object.hasOwn(changed, name),
-  );
-  return Object.fromEntries(values);
 }

@@ -9,6 +9,7 @@ import { epsilonOf, greedyItems, newcomerRate } from "../decide.js";
 import type { DecisionRecord } from "../decision.js";
 import { shown as shownValue } from "../errors.js";
 import { planOf } from "../exploration/arms.js";
+import { withText } from "../ranking/contexts.js";
 import type { Scorer } from "../ranking/scorer.js";
 import type {
   EventReason,
@@ -37,7 +38,7 @@ export interface DecisionInputs {
   readonly record: DecisionRecord;
   readonly history: UserHistory;
 
-  /** The vector [t] of the context, null without one. */
+  /** The vector [t + F] of the context (`ranking/contexts`), null without one. */
   readonly context: Float32Array | null;
 }
 
@@ -150,9 +151,12 @@ async function wordReasons(
 ): Promise<WordReason[]> {
   const { scorer, request, vector } = record;
   const words = await itemWords(scorer, vector, row, score);
-  if (request.context && context !== null) {
-    const scoreIn = (other: Float32Array | null): number => scoreOf(history.state, other);
-    words.push(...(await contextWords(scorer, request.context, score, scoreIn)));
+  const { text } = request.context;
+  if (text && context !== null) {
+    const t = scorer.bundle.manifest.sizes.text;
+    const scoreIn = (other: Float32Array | null): number =>
+      scoreOf(history.state, withText(context, other, t));
+    words.push(...(await contextWords(scorer, text, score, scoreIn)));
   }
   return words.sort((a, b) => b.effect - a.effect);
 }

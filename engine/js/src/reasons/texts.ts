@@ -1,9 +1,10 @@
 /** What words do to a score, and what two items of the catalog have in common. */
 
 import { isList } from "../json.js";
-import { product } from "../ranking/matrix.js";
+import { vectorOfNew } from "../ranking/addedItems.js";
+import type { CatalogItem } from "../ranking/catalogItem.js";
 import { quantizeRows } from "../ranking/quantization.js";
-import type { CatalogItem, Scorer } from "../ranking/scorer.js";
+import type { Scorer } from "../ranking/scorer.js";
 import type { SharedTrait, WordReason } from "../reasons.js";
 import {
   casefold,
@@ -88,16 +89,19 @@ export async function itemWords(
   score: number,
 ): Promise<WordReason[]> {
   const { manifest, policy } = scorer.bundle;
-  const record = scorer.overlay.added[row - manifest.sizes.items];
+  const id = scorer.overlay.added[row - manifest.sizes.items]?.id;
+  // As it was added: what the app changed since has not moved its vector.
+  const record = scorer.overlay.records.find((each) => each.id === id);
   if (record === undefined) {
     return [];
   }
+  const { text = "", title } = record;
   const bias = Float32Array.of(policy["item.bias"][0]!);
   const d = manifest.sizes.dim;
   const reasons: WordReason[] = [];
-  for (const [word, left] of withoutEachWord(record.text!)) {
-    const encoded = await scorer.encoder.encodeItem(left, false);
-    const quantized = quantizeRows([product(policy["item.project"], encoded)], d);
+  for (const [word, left] of withoutEachWord(text)) {
+    const without = { ...record, text: left, title: title === text ? left : title };
+    const quantized = quantizeRows([await vectorOfNew(scorer, without, false)], d);
     const index = scorer.kernels.makeIndex({ ...quantized, bias, d });
     const [other] = index.scores(user, Int32Array.of(0));
     index.release();

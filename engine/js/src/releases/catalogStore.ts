@@ -9,6 +9,7 @@
 import type { Bundle } from "../bundle/bundle.js";
 import { CATALOG } from "../outbox/contents.js";
 import type { Outbox } from "../outbox/outbox.js";
+import { vectorOfNew } from "../ranking/addedItems.js";
 import { inForce } from "../ranking/catalogOverlay.js";
 import type { OverlayRecord } from "../ranking/overlay.js";
 import type { Scorer } from "../ranking/scorer.js";
@@ -161,7 +162,7 @@ async function vectorOf(scorer: Scorer, item: StoredItem): Promise<Float32Array 
     return new Float32Array(unbase64(vector).buffer as ArrayBuffer);
   }
   try {
-    return await scorer.project(record.text);
+    return await vectorOfNew(scorer, record);
   } catch (error) {
     console.warn(`sanderling: added item ${record.id} left out: ${(error as Error).message}`);
     return null;

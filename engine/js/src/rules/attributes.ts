@@ -15,7 +15,7 @@ import { ORDERING } from "./where.js";
 /** The types of attributes that rules tell apart. */
 export type Kind = "number" | "time" | "boolean" | "categories";
 
-type ScalarKind = Exclude<Kind, "categories">;
+export type ScalarKind = Exclude<Kind, "categories">;
 
 const EXPECTED: Record<ScalarKind, string> = {
   number: "a number",
@@ -64,7 +64,7 @@ class ScalarColumn implements Column {
   }
 
   fault(value: unknown): string | null {
-    return Number.isNaN(asNumber(value, this.kind)) ? EXPECTED[this.kind] : null;
+    return scalarFault(value, this.kind);
   }
 
   check(comparison: Comparison, place: string): void {
@@ -276,6 +276,26 @@ export function storedColumn(columns: AttributeColumns, attribute: string): Colu
   return new CategoryColumn({ rows, codes, codeOf, isPresent: present });
 }
 
+/** Returns what is expected in place of a value that fits no column of a type, else null. */
+export function scalarFault(value: unknown, kind: ScalarKind): string | null {
+  return Number.isNaN(asNumber(value, kind)) ? EXPECTED[kind] : null;
+}
+
+/** Returns what is expected in place of a value that is no text, or list of texts, else null. */
+export function textFault(value: unknown): string | null {
+  const elements = isList(value) ? value : [value];
+  return elements.every((each) => typeof each === "string") ? null : "texts";
+}
+
+/** Returns what is expected in place of a value that is no vector of a width, else null. */
+export function vectorFault(value: unknown, width: number | null): string | null {
+  const isVector = isList(value) && (width === null || value.length === width);
+  if (isVector && value.every((each) => typeof each === "number")) {
+    return null;
+  }
+  return width === null ? "a list of numbers" : `a list of ${width} numbers`;
+}
+
 function categoryColumn(
   rows: readonly number[],
   codes: readonly number[],
@@ -311,7 +331,7 @@ function isMissing(value: unknown): boolean {
 }
 
 /** Returns the texts, numbers and booleans of a value; anything else is none. */
-function elementsOf(value: unknown): Scalar[] {
+export function elementsOf(value: unknown): Scalar[] {
   const elements = isList(value) ? value : [value];
   return elements.filter((element) => element !== null && typeof element !== "object") as Scalar[];
 }
@@ -321,7 +341,7 @@ function typeNameOf(value: Scalar): TypeName {
 }
 
 /** Returns a value as the number that a scalar column holds, NaN for one of another type. */
-function asNumber(value: unknown, kind: ScalarKind): number {
+export function asNumber(value: unknown, kind: ScalarKind): number {
   if (typeof value === "boolean") {
     return kind === "boolean" ? Number(value) : NaN;
   }

@@ -1,6 +1,7 @@
 /** The attributes of a bundle's items and of those that the device added, compared with rules. */
 
-import type { AttributeColumns } from "../bundle/columns.js";
+import type { AttributeColumns, AttributeType } from "../bundle/columns.js";
+import type { FeatureTensors } from "../bundle/features.js";
 import { shown } from "../errors.js";
 import { valueOf } from "../json.js";
 import { compareTexts, cut } from "../unicode.js";
@@ -9,8 +10,10 @@ import {
   kindOf,
   makeColumn,
   storedColumn,
+  textFault,
   type Column,
   type Kind,
+  vectorFault,
 } from "./attributes.js";
 import { closeMatches } from "./closeMatches.js";
 import type { Bits, Comparison, Rule } from "./types.js";
@@ -29,6 +32,9 @@ const NOT_ATTRIBUTES: ReadonlySet<string> = new Set(["id", "text", "added_ms"]);
 export interface AttributeSource {
   /** The attributes as typed columns, in bundles that have them. */
   readonly columns: AttributeColumns | null;
+
+  /** How attributes become numbers, in bundles that have such features. */
+  readonly itemFeatures?: FeatureTensors | null;
 
   /** Returns every entry of the catalog in the order of the rows. */
   records(): Iterable<Attributes>;
@@ -54,6 +60,17 @@ export class BundleColumns {
     return column;
   }
 
+  /** Returns an attribute's type in the file of columns, null where that does not have it. */
+  storedType(attribute: string): AttributeType | null {
+    return this.bundle.columns?.types.get(attribute) ?? null;
+  }
+
+  /** Returns how many numbers a vector of an attribute has; null for any. */
+  widthOf(attribute: string): number | null {
+    const features = this.bundle.itemFeatures?.schema.features ?? [];
+    return features.find(({ name }) => name === attribute)?.width ?? null;
+  }
+
   /** Returns the names of all attributes; the first call may read the whole catalog. */
   names(): ReadonlySet<string> {
     this.allNames ??= new Set(this.bundle.columns?.types.keys() ?? namesIn(this.bundle.records()));
@@ -63,7 +80,7 @@ export class BundleColumns {
   private load(attribute: string): Column | null {
     const stored = this.bundle.columns;
     const type = stored?.types.get(attribute);
-    if (stored !== null && type === undefined) {
+    if (stored !== null && (type === undefined || type === "vector")) {
       return null;
     }
     if (stored !== null && type !== "text") {
@@ -124,16 +141,21 @@ export class CatalogAttributes {
     this.get(attribute);
   }
 
-  /** Throws `TypeError` for a changed value of another type than its attribute's. */
-  check(changes: ReadonlyMap<string, Attributes>): void {
-    for (const [item, attributes] of changes) {
-      for (const name of Object.keys(attributes)) {
+  /**
+   * Throws `TypeError` for a value of another type than its attribute's, given the attributes of
+   * items by id; the error names the argument that they are from, and the first such item.
+   */
+  check(items: ReadonlyMap<string, Attributes>, argument = "changes"): void {
+    const names = namesIn(items.values());
+    NOT_ATTRIBUTES.forEach((name) => names.delete(name));
+    for (const name of [...names].sort(compareTexts)) {
+      const faultOf = this.faultOf(name);
+      for (const [item, attributes] of items) {
         const value = valueOf(attributes, name);
-        const columns = value === null ? null : this.get(name);
-        const expected = columns === null ? null : typed(columns).fault(value);
+        const expected = value === null ? null : faultOf(value);
         if (expected !== null) {
           throw new TypeError(
-            `changes: ${cut(item, 80)}: ${cut(name, 80)}: expected ${expected}, found` +
+            `${argument}: ${cut(item, 80)}: ${cut(name, 80)}: expected ${expected}, found` +
               ` ${shown(value)}`,
           );
         }
@@ -172,6 +194,20 @@ export class CatalogAttributes {
     return columns;
   }
 
+  /** Returns what says what is expected in place of a value, null where it fits the attribute. */
+  private faultOf(attribute: string): (value: unknown) => string | null {
+    const stored = this.bundleColumns.storedType(attribute);
+    if (stored === "vector") {
+      const width = this.bundleColumns.widthOf(attribute);
+      return (value) => vectorFault(value, width);
+    }
+    if (stored === "text") {
+      return textFault;
+    }
+    const columns = this.get(attribute);
+    return (value) => (columns === null ? null : typed(columns).fault(value));
+  }
+
   private addedColumn(attribute: string, kind: Kind): Column {
     return makeColumn(
       this.added.map((record) => valueOf(record, attribute)),
@@ -196,6 +232,9 @@ export class CatalogAttributes {
   }
 
   private unknown(attribute: string): string {
+    if (this.bundleColumns.storedType(attribute) === "vector") {
+      return "expected an attribute that can be compared, found one of vectors";
+    }
     const names = new Set([...this.bundleColumns.names(), ...namesIn(this.ofDevice())]);
     NOT_ATTRIBUTES.forEach((name) => names.delete(name));
     const close = closeMatches(attribute, names, 3);

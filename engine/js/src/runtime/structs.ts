@@ -20,7 +20,7 @@ export interface Range {
 export type TypeSpec =
   | ({ readonly kind: "text"; readonly pattern?: RegExp } & Range)
   | ({ readonly kind: "int" | "float" } & Range)
-  | { readonly kind: "bool" | "record" }
+  | { readonly kind: "bool" | "record" | "scalar" }
   | { readonly kind: "choice"; readonly values: readonly unknown[] }
   | ({ readonly kind: "list"; readonly of: TypeSpec } & Range)
   | { readonly kind: "tuple"; readonly of: readonly TypeSpec[] }
@@ -61,6 +61,7 @@ export const int = (range: Range = {}): TypeSpec => ({ kind: "int", ...range });
 export const float = (range: Range = {}): TypeSpec => ({ kind: "float", ...range });
 export const bool = (): TypeSpec => ({ kind: "bool" });
 export const record = (): TypeSpec => ({ kind: "record" });
+export const scalar = (): TypeSpec => ({ kind: "scalar" });
 export const choice = (values: readonly unknown[]): TypeSpec => ({ kind: "choice", values });
 export const list = (of: TypeSpec, range: Range = {}): TypeSpec => ({ kind: "list", of, ...range });
 export const tuple = (...of: readonly TypeSpec[]): TypeSpec => ({ kind: "tuple", of });
@@ -132,6 +133,9 @@ function checkScalar(spec: TypeSpec, value: unknown, path: string): void {
       return;
     case "bool":
       expectType(typeof value === "boolean", spec, value, path);
+      return;
+    case "scalar":
+      expectType(["string", "number", "boolean"].includes(typeof value), spec, value, path);
       return;
     case "choice":
       expectType(typeof value === typeof spec.values[0], spec, value, path);
@@ -219,6 +223,7 @@ const TYPE_NAMES = {
   int: "int",
   float: "float",
   bool: "bool",
+  scalar: "bool | int | float | str",
 };
 
 function expectType(holds: boolean, spec: TypeSpec, found: unknown, path: string): void {
@@ -256,8 +261,8 @@ function checkRange(
   }
 }
 
-/** Returns a limit as Python writes it: `1.0`, `1e-06`. */
-function pythonFloat(limit: number): string {
+/** Returns a number as Python writes a float: `1.0`, `1e-06`. */
+export function pythonFloat(limit: number): string {
   const text = String(limit).replace(/e([+-])(\d)$/, "e$10$2");
   return Number.isInteger(limit) ? `${text}.0` : smallFloat(limit) ?? text;
 }

@@ -13,7 +13,7 @@ const REMEMBERED_DECISIONS = 256;
 export class DecisionMemory {
   readonly #inputs = new LruCache<string, DecisionInputs>(REMEMBERED_DECISIONS);
 
-  /** Keeps a decision, its user's state, and the vector [t] of its context. */
+  /** Keeps a decision, its user's state, and the vector [t + F] of its context. */
   remember(record: DecisionRecord, state: UserState, context: Float32Array | null): void {
     const history = { state: state.vector, steps: state.history, events: state.events };
     this.#inputs.set(record.slate.decision, { record, history, context });

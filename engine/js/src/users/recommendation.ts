@@ -5,6 +5,7 @@ import { decide } from "../decide.js";
 import type { RecommendRequest } from "../decision.js";
 import { planOf } from "../exploration/arms.js";
 import { greedy } from "../exploration/schemes.js";
+import { contextVector } from "../ranking/contexts.js";
 import type { Scorer } from "../ranking/scorer.js";
 import { type Entropy, uuid7 } from "../runtime/clock.js";
 import type { Slate } from "../slate.js";
@@ -42,7 +43,12 @@ export class Recommender {
     isGreedy: boolean,
     nowMs: number,
   ): Promise<Slate> {
-    const context = request.context ? await this.encode(scorer, request.context) : null;
+    const context = await contextVector(
+      request.context,
+      scorer.contextFeatures,
+      (text) => this.encode(scorer, text),
+      scorer.bundle.manifest.sizes.text,
+    );
     const user = profiles.snapshot(request.user, nowMs, scorer);
     let plan = planOf(scorer.bundle.manifest, user.arm);
     if (isGreedy || isSpent(plan, user)) {
@@ -88,7 +94,7 @@ function isSpent(plan: Exploration, user: UserSnapshot): boolean {
 }
 
 /**
- * Returns the vector [d] of a user for a context [t].
+ * Returns the vector [d] of a user for a context [t + F].
  *
  * Without personalization it is 0: scores are biases.
  */

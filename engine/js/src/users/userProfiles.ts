@@ -145,7 +145,7 @@ export class UserProfiles {
     return this.#parts.states.get(user, scorer);
   }
 
-  /** Keeps a decision and the vector [t] of its context, and counts what it explored. */
+  /** Keeps a decision and the vector [t + F] of its context, and counts what it explored. */
   recordDecision(
     record: DecisionRecord,
     state: UserState,

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { test } from "node:test";
 
 import { Bundle } from "../../src/bundle/bundle.js";
@@ -8,7 +7,7 @@ import { MemorySource } from "../../src/bundle/source.js";
 import { BundleError } from "../../src/errors.js";
 import { Scorer } from "../../src/ranking/scorer.js";
 import { parseBundleRules } from "../../src/rules/bundleRules.js";
-import { filesIn } from "../support/bundles.js";
+import { filesIn, reseal } from "../support/bundles.js";
 import { type Case, loadCases } from "../support/conformance.js";
 import { KERNELS } from "../support/kernels.js";
 import { noEncoder } from "../support/slates.js";
@@ -60,16 +59,6 @@ function damaged(golden: ReadonlyMap<string, Uint8Array>, each: Case): Map<strin
     reseal(files, Object.keys(each["files"]));
   }
   return files;
-}
-
-function reseal(files: Map<string, Uint8Array>, names: readonly string[]): void {
-  const manifest = JSON.parse(new TextDecoder().decode(files.get("manifest.json")));
-  for (const name of names) {
-    const data = files.get(name)!;
-    const sha256 = createHash("sha256").update(data).digest("hex");
-    manifest.files[name] = { length: data.length, sha256 };
-  }
-  files.set("manifest.json", new TextEncoder().encode(JSON.stringify(manifest)));
 }
 
 async function openFault(source: MemorySource, verify: boolean): Promise<string | null> {

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { isPoolShaped } from "../../src/decide.js";
 import type { RecommendRequest } from "../../src/decision.js";
 import type { KernelSet } from "../../src/kernels/kernelSet.js";
+import { NO_CONTEXT } from "../../src/ranking/contexts.js";
 import { type Case, loadCases } from "../support/conformance.js";
 import { KERNELS } from "../support/kernels.js";
 import { NAIVE_KERNELS } from "../support/naiveKernels.js";
@@ -40,7 +41,7 @@ function requestOf(given: Case): RecommendRequest {
   return {
     user: "user",
     k: given["k"],
-    context: null,
+    context: NO_CONTEXT,
     exclude: given["exclude"] ?? [],
     atMost: new Map(),
     pin: new Map(),

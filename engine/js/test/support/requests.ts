@@ -2,6 +2,7 @@
 
 import { checkCaps, checkDiversity, checkPins } from "../../src/arguments.js";
 import type { RecommendRequest } from "../../src/decision.js";
+import { NO_CONTEXT } from "../../src/ranking/contexts.js";
 import { parseBoosts } from "../../src/rules/boosts.js";
 import { parseRule } from "../../src/rules/where.js";
 import type { Case } from "./conformance.js";
@@ -11,7 +12,7 @@ export function requestOf(given: Case): RecommendRequest {
   return {
     user: "user",
     k: given["k"],
-    context: null,
+    context: NO_CONTEXT,
     exclude: given["exclude"] ?? [],
     atMost: checkCaps(given["at_most"] ?? {}),
     pin: checkPins(given["pin"] ?? {}, given["k"]),
