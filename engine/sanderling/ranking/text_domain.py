@@ -47,9 +47,10 @@ class TextDomain:
     def is_outside(self, vector: NDArray[np.float32], unknown: float) -> bool:
         """Return whether a text is beyond a limit, given its unit vector [t] and its share of
         unknown tokens."""
-        limit, most_unknown = self.limits
-        # As the limit was rounded: a share that equals it is within.
-        return bool(np.float32(unknown) > most_unknown or self.distance(vector[None])[0] > limit)
+        limit, most_unknown = self.limits.tolist()
+        # Rounded as the limit was: a share that equals it is within.
+        is_unknown = float(np.float32(unknown)) > most_unknown
+        return is_unknown or float(self.distance(vector[None])[0]) > limit
 
 
 def unknown_share(tokenizer: Any, encoding: Any) -> float:
