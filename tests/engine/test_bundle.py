@@ -36,6 +36,16 @@ def bundle(good: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(good, tmp_path / "bundle"))
 
 
+def test_a_checkpoint_in_place_of_a_bundle_is_named(tmp_path: Path) -> None:
+    """The folder that training wrote is refused with what to do; another one without the advice."""
+    with pytest.raises(BundleError, match=r"found no regular file of that name$"):
+        Bundle.open(tmp_path)
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"checkpoint: `sanderling quantize` it first$"):
+        Bundle.open(tmp_path)
+
+
 def test_a_bundle_reads_as_it_was_written(good: Path) -> None:
     """Manifest, records and ids are those that were written; unknown ids have no row."""
     opened = Bundle.open(good, verify=True)

@@ -8,14 +8,18 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import entry_points
 
 import pytest
 
-from sanderling.cli import tables
+from sanderling.cli import app, tables
+from sanderling.cli.app import COMMANDS, LAB_COMMANDS
 from sanderling.errors import TableError
 from sanderling.events import schema as wire
 from sanderling.tables.event_log import ReadOptions
 from tests.support.bundles import record, write_bundle
+from tests.support.doc_blocks import ROOT
 
 WAITING = "OMP_WAIT_POLICY"
 LOG = [
@@ -159,7 +163,9 @@ def test_doctor_reports_every_part():
     assert done.returncode == 0, done.stdout
     assert "same answers as numpy" in done.stdout or "numpy, the best available" in done.stdout
     parts = json.loads(run("doctor", "--json").stdout)
-    assert {"engine", "processor", "kernels", "storage", "extra text"} <= set(parts)
+    expected = {"engine", "processor", "kernels", "storage", "extra text", "extra serve"}
+    assert expected <= set(parts)
+    assert all(name in parts["extra serve"]["why"] for name in ("uvicorn", "httptools", "typer"))
     assert all(part["state"] in ("ok", "absent") and part["why"] for part in parts.values())
 
 
@@ -301,6 +307,55 @@ def test_doctor_works_without_typer():
     assert report["storage"]["state"] == "ok"
     done = without_typer("events", "--schema")
     assert (done.returncode, "sanderling[cli]" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", sorted(LAB_COMMANDS))
+def test_a_command_of_the_lab_says_what_to_install(monkeypatch, capsys, name):
+    """With the engine alone installed, a command of the lab says which package has it; one that
+    nobody has is still unknown."""
+    ours = [
+        point for point in entry_points(group=COMMANDS) if point.module.startswith("sanderling.")
+    ]
+    monkeypatch.setattr(app, "entry_points", lambda **_: ours)
+
+    assert run_here(name, "--out", "x") == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"`{name}` is of the lab: pip install 'sanderling-trainer[cpu,minilm]'" in said
+
+    assert run_here("trian") == 2
+    assert "No such command 'trian'" in capsys.readouterr().err
+
+
+def run_here(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        app.make_app()(list(arguments), prog_name="sanderling")
+    return ended.value.code
+
+
+def test_the_commands_of_the_lab_are_known():
+    """The engine's list has just the commands that the other two distributions add to its own."""
+    added: set[str] = set()
+    for part in ("trainer", "quantize"):
+        project = tomllib.loads((ROOT / part / "pyproject.toml").read_text(encoding="utf-8"))
+        added |= set(project["project"]["entry-points"][COMMANDS])
+    engine = tomllib.loads((ROOT / "engine" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert added - set(engine["project"]["entry-points"][COMMANDS]) == LAB_COMMANDS
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    """A path with nothing at it, and one in a folder that is missing, end in a sentence that says
+    so; another reason that the operating system gives stays."""
+    expected = {
+        tmp_path / "tokn.txt": "expected a file or a folder, found nothing; check the path",
+        tmp_path / "none" / "x.csv": "expected a folder to hold it, found none; make it, or check"
+        " the path",
+    }
+    for path, reason in expected.items():
+        with pytest.raises(FileNotFoundError) as raised:
+            path.open()
+        assert app.one_line(raised.value) == f"{path}: {reason}"
+
+    assert app.one_line(PermissionError(13, "Permission denied", "a")) == "a: Permission denied"
 
 
 def test_a_device_without_the_trainer_reads_csv_alone(tmp_path, monkeypatch):

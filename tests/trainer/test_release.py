@@ -104,6 +104,14 @@ def test_another_app(world: ReleaseWorld) -> None:
     assert world.fetch(1, app="other") == world.slots.path(3)
 
 
+def test_a_repository_of_another_app(world: ReleaseWorld) -> None:
+    """A repository with releases of other apps alone is an error that names them."""
+    world.fetch_fails(
+        "expected releases of the app radio, found only those of demo; check the address",
+        app="radio",
+    )
+
+
 def test_a_release_for_a_later_engine(world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release for a later engine costs one small download, and is not blocked: the app may be
     updated.

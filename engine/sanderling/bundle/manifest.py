@@ -249,8 +249,10 @@ def read(folder: Path) -> Manifest:
     """Return a bundle's manifest; raise `BundleError` when it is absent or malformed."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
+        is_checkpoint = (folder / "config.json").exists()
         raise BundleError(
             f"expected a bundle with a {MANIFEST} in {folder}, found no regular file of that name"
+            + ("; this is a checkpoint: `sanderling quantize` it first" if is_checkpoint else "")
         )
     try:
         with path.open("rb") as file:

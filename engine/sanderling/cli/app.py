@@ -9,13 +9,39 @@ import os
 import sys
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sanderling.errors import SanderlingError
 
 COMMANDS = "sanderling.commands"
+
+# Commands of the trainer's and the quantizer's distributions; an environment of the engine alone
+# says where they are.
+LAB_COMMANDS = frozenset(
+    (
+        "collect",
+        "compact",
+        "erase",
+        "evaluate",
+        "experiment",
+        "explain",
+        "export",
+        "gate",
+        "installs",
+        "monitor",
+        "quantize",
+        "release",
+        "report",
+        "retrain",
+        "tokens",
+        "train",
+    )
+)
+)
 
 # What a wrong file, folder, setting or installation raises. Anything else is a bug, and keeps its
 # traceback.
@@ -31,6 +57,19 @@ class LogLevel(StrEnum):
     info = "info"
     warning = "warning"
     error = "error"
+
+
+class Commands(TyperGroup):
+    """The installed commands; for one of the lab that is missing the error says what to install."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer's own types are private
+        """Return the name, the command and the arguments that remain; end in wrong usage, exit
+        status 2, where there is no such command."""
+        name = args[0]
+        if name in LAB_COMMANDS and name not in self.commands:
+            ctx.fail(f"`{name}` is of the lab: pip install 'sanderling-trainer[cpu,minilm]'")
+
+        return super().resolve_command(ctx, args)
 
 
 def run() -> None:
@@ -50,7 +89,7 @@ def make_app() -> typer.Typer:
     An entry point of the group `sanderling.commands` names a function, or a `typer.Typer` with
     commands of its own. Another distribution's replaces the engine's of the same name.
     """
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
 
     engine_first = sorted(entry_points(group=COMMANDS), key=_is_others)
@@ -75,9 +114,18 @@ def one_line(error: BaseException) -> str:
     text = str(error) or type(error).__name__
 
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        text = f"{error.filename}: {_reason(error)}"
 
     return " ".join(text.split())
+
+
+def _reason(error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str):
+        return str(error.strerror)
+
+    if not Path(error.filename).parent.exists():
+        return "expected a folder to hold it, found none; make it, or check the path"
+    return "expected a file or a folder, found nothing; check the path"
 
 
 def _root(

@@ -141,7 +141,7 @@ def update(
     text = (
         f"updated; release {active} is active"
         if updated_to
-        else f"release {active} is active, and is the newest"
+        else f"release {active} is active; nothing newer for this install"
     )
     finish({"updated_to": updated_to, "active": active}, text, as_json)
 

@@ -26,6 +26,7 @@ EXTRAS = {
     "jit": ["numba"],
     "update": ["tuf"],
     "cli": ["typer"],
+    "serve": ["uvicorn", "httptools", "typer"],
 }
 
 

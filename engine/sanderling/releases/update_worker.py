@@ -146,6 +146,13 @@ def _newest_release(targets: Mapping[str, TargetFile], request: UpdateRequest) -
         for path, target in targets.items()
         if path.endswith(f"/{MANIFEST}")
     ]
+    apps = sorted({description.app for description in descriptions})
+    if apps and request.app not in apps:
+        raise UpdateError(
+            f"expected releases of the app {request.app}, found only those of {', '.join(apps)};"
+            " check the address of the releases"
+        )
+
     newest = max(
         (
             description.release
