@@ -22,7 +22,7 @@ COMMANDS = "sanderling.commands"
 # Commands of the trainer's and the quantizer's distributions; an environment of the engine alone
 # says where they are.
 LAB_COMMANDS = frozenset(
-    (
+    {
         "collect",
         "compact",
         "erase",
@@ -39,8 +39,7 @@ LAB_COMMANDS = frozenset(
         "retrain",
         "tokens",
         "train",
-    )
-)
+    }
 )
 
 # What a wrong file, folder, setting or installation raises. Anything else is a bug, and keeps its
