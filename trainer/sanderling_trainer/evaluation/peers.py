@@ -112,10 +112,11 @@ class FittedPeers:
         if name == RECENT:
             return np.tile(self._recent(settings["days"]), (len(asked), 1))
         if name == BLEND:
-            # Weights and windows of popularity share the scores, which take longer.
-            personal = self._once(
+            # Weights and windows of popularity share the scores, which take longer. They are kept
+            # with `asked` itself, so that no other list can have its id.
+            _, personal = self._once(
                 ("scores", settings["regularization"], id(asked)),
-                lambda: self._ease(settings["regularization"]).scores(asked),
+                lambda: (asked, self._ease(settings["regularization"]).scores(asked)),
             )
             return blend(personal, self._recent(settings["days"]), settings["weight"])
         model = self._once(
