@@ -60,7 +60,9 @@ class Newcomer:
             (self._place / block.title).write_text(code, encoding="utf-8")
             return ""
         if block.title in SERVERS:
-            self._start(code, self._ports[SERVERS[block.title]])
+            port = self._ports[SERVERS[block.title]]
+            # The page's command names no port, since 8765 is its own.
+            self._start(code if port in code else f"{code.rstrip()} --port {port}", port)
             return ""
         return self.type(code)
 
