@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from examples.paired import interval
 from sanderling import Engine
 from sanderling_quantize import quantize
 from sanderling_trainer import train
 from sanderling_trainer.data import movielens
-from sanderling_trainer.evaluation import intervals, metrics
+from sanderling_trainer.evaluation import metrics
 from sanderling_trainer.evaluation.inner_windows import best_rows
 from sanderling_trainer.evaluation.peers import BLEND, GRIDS, FittedPeers
 
@@ -110,13 +113,6 @@ def build(films: Films, items: pa.Table, out: Path) -> Path:
     trained = train(log, out / "checkpoint", items, schema=schema, config=config)
     quantize(trained.checkpoint, out / "bundle", encoder="base")
     return out / "bundle"
-
-
-def interval(first: np.ndarray, second: np.ndarray) -> list[float]:
-    """Return the 95 % interval of the mean difference over users, paired."""
-    ones = np.ones(len(first))
-    found = intervals.ratio_difference((first, ones), (second, ones), np.random.default_rng(0))
-    return [round(found.low, 4), round(found.high, 4)]
 
 
 def main() -> None:

@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from examples.online_retail import read
+from examples.paired import interval
 from sanderling import Engine
 from sanderling.slate import Slate
 from sanderling_quantize import quantize
 from sanderling_trainer import train
-from sanderling_trainer.evaluation import intervals, metrics
+from sanderling_trainer.evaluation import metrics
 from sanderling_trainer.evaluation.inner_windows import best_rows
 from sanderling_trainer.evaluation.peers import GRIDS, FittedPeers, grid
 
@@ -141,13 +142,6 @@ def newcomers(engine: Engine, shop: Shop) -> dict[str, Any]:
         found[f"{name}_newcomers"] = np.mean([item.newcomer for item in shown])
         found[f"{name}_launched"] = np.mean([item.id in shop.launched for item in shown])
     return found | {"cost": interval(*values)}
-
-
-def interval(first: np.ndarray, second: np.ndarray) -> list[float]:
-    """Return the 95 % interval of the mean difference over customers, paired."""
-    ones = np.ones(len(first))
-    found = intervals.ratio_difference((first, ones), (second, ones), np.random.default_rng(0))
-    return [round(found.low, 4), round(found.high, 4)]
 
 
 def main() -> None:
